@@ -1,0 +1,564 @@
+//! `AtomicDict`: its handle, and the operations by key.
+
+mod entry;
+mod iter;
+mod open;
+
+use std::fmt;
+use std::marker::PhantomData;
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+
+use bytemuck::Pod;
+
+pub use self::entry::Entry;
+pub use self::iter::{Iter, Keys};
+use crate::error::{InsertError, UnlinkError};
+use crate::raw::counters::{Counters, Full};
+use crate::raw::value::{Value, add_up_to, sub_down_to};
+use crate::segment::Pinned;
+use crate::sync::{Access, Word};
+
+/// A map from `u64` to atomic 64-bit values, shared by processes.
+///
+/// **The price:** the number of keys is fixed at creation, and a key, once it has a slot, keeps it
+/// for the life of the segment. There is no `remove` and no `clear`.
+///
+/// **What you get for it:** [`fetch_add`](Self::fetch_add), [`store`](Self::store) and
+/// [`swap`](Self::swap) on a key that is there are one look-up and one machine instruction; an
+/// [`Entry`] skips the look-up. A process that is killed or stopped at any instruction delays nobody
+/// and leaves nothing half done: one word decides everything.
+///
+/// # Values and slots
+///
+/// Every one of the 2^64 keys conceptually exists, with the value 0, from the start. What is limited
+/// is how many can have *a slot*, which a key gets by the first operation that would change its
+/// value. Look-ups never claim a slot: [`load`](Self::load) answers 0 for a key that has none,
+/// [`get`](Self::get) answers `None`.
+///
+/// All keys and all values are ordinary ones, 0 and [`u64::MAX`] included. [`cast`](Self::cast)
+/// gives a view with values of another type of eight bytes.
+///
+/// # Limits
+///
+/// Room for at least the capacity asked for, and for exactly [`capacity`](Self::capacity) keys
+/// (about twice that, to keep look-ups short). One more is [`InsertError::Full`] and changes
+/// nothing; looking up a key that is not there then visits every slot. 16 bytes a slot; see
+/// [`Options::required_bytes`](crate::Options::required_bytes).
+///
+/// # Progress
+///
+/// | operations | progress |
+/// |---|---|
+/// | finding the slot of a key, claiming one | wait-free: at most `capacity()` steps |
+/// | `load get contains_key store swap fetch_add fetch_sub compare_exchange` | wait-free: the look-up and one instruction (x86-64, and AArch64 with LSE) |
+/// | `fetch_and fetch_or fetch_xor fetch_min fetch_max fetch_update fetch_add_bounded fetch_sub_bounded` | lock-free: the look-up and a compare-exchange loop, which turns only when another operation on the same value took effect. (`fetch_and`, `fetch_or`, `fetch_xor` whose result is not used may become one instruction on x86-64; AArch64 with LSE has all but the last three in one) |
+/// | `len is_empty iter keys` | wait-free, visits all slots |
+/// | attaching, closing | system calls |
+///
+/// # Memory ordering
+///
+/// Every operation on keys and values is sequentially consistent, over all keys of the segment and
+/// all processes: there is one order of all of them that everybody agrees on, and what a process did
+/// before a change is visible to whoever sees the change. There is no `Ordering` argument.
+/// The exceptions are [`len`](Self::len) and [`is_empty`](Self::is_empty), which promise a count and
+/// no order.
+///
+/// # Threads, forks, signals
+///
+/// Handles are `Send`, `Sync` and `Clone`; clones share one attachment. A forked child uses the
+/// handles that it inherits as they are; dropping them there takes nothing from the parent. The
+/// operations on keys, values and entries take no lock and do not allocate (cloning and dropping a
+/// handle may free memory): they may be called in a signal handler, and in the child of a process
+/// that had threads when it forked.
+///
+/// An attachment costs one mapping and one descriptor (close-on-exec), whatever the number of clones
+/// and entries. The descriptor may be closed behind its back: nothing but handing it over needs it.
+///
+/// # Examples
+///
+/// ```
+/// use forkmap::AtomicDict;
+///
+/// let hits = AtomicDict::anonymous(1000)?;      // fork now, and the children share it
+/// assert_eq!(hits.fetch_add(42, 1)?, 0);        // the previous value, as in std
+/// assert_eq!(hits.load(42), 1);
+/// assert_eq!(hits.get(43), None);               // looking does not insert
+///
+/// let entry = hits.entry(42)?;                  // resolved once
+/// entry.fetch_add(1);
+/// assert_eq!(entry.load(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct AtomicDict<V = u64> {
+    /// The words of the table.
+    words: Pinned<[Word]>,
+    seed: u64,
+    access: Access,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<V> Clone for AtomicDict<V> {
+    fn clone(&self) -> Self {
+        Self {
+            words: self.words.clone(),
+            value: PhantomData,
+            ..*self
+        }
+    }
+}
+
+impl<V> fmt::Debug for AtomicDict<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AtomicDict")
+            .field("name", &self.name())
+            .field("instance", &format_args!("{:032x}", self.instance_id()))
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The attachment.
+impl<V> AtomicDict<V> {
+    #[inline]
+    fn counters(&self) -> Counters<'_> {
+        Counters::new(&self.words, self.seed, self.access)
+    }
+
+    /// Number of keys that fit, exactly: that many different keys always get a slot, and the next one
+    /// is [`InsertError::Full`].
+    ///
+    /// One key is outside the count. The key that the seed of the segment happens to hash to 0 has a
+    /// slot to itself: it always fits, and takes no room from the others.
+    pub fn capacity(&self) -> usize {
+        self.counters().slots()
+    }
+
+    /// Number of keys that have a slot. Visits all slots.
+    ///
+    /// A key that had a slot before the call is counted, and one that gets its slot after the call is
+    /// not; those that get it meanwhile may be.
+    pub fn len(&self) -> usize {
+        self.counters().len()
+    }
+
+    /// Whether no key has a slot.
+    pub fn is_empty(&self) -> bool {
+        self.counters().next_claimed(0).is_none()
+    }
+
+    /// The same dictionary with values of another type.
+    ///
+    /// The bits of a value stay what they are: a key without a slot has the `T` of eight zero bytes.
+    /// Use a [`schema`](crate::Options::schema) to keep programs apart that would read the same
+    /// values as different types.
+    ///
+    /// `T` is any plain-data type of eight bytes; for another size the call does not compile.
+    ///
+    /// ```
+    /// use forkmap::AtomicDict;
+    ///
+    /// let temperatures = AtomicDict::anonymous(10)?.cast::<f64>();
+    /// temperatures.store(7, 36.6)?;
+    /// assert_eq!(temperatures.load(7), 36.6);
+    /// assert_eq!(temperatures.load(8), 0.0);
+    ///
+    /// let balance = AtomicDict::anonymous(10)?.cast::<i64>();
+    /// balance.fetch_add(1, -5)?;
+    /// assert_eq!(balance.load(1), -5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// ```compile_fail
+    /// # use forkmap::AtomicDict;
+    /// let narrow = AtomicDict::anonymous(10).unwrap().cast::<u32>();
+    /// ```
+    pub fn cast<T: Pod>(&self) -> AtomicDict<T> {
+        const { assert!(size_of::<T>() == 8, "a value is eight bytes") };
+        AtomicDict {
+            words: self.words.clone(),
+            seed: self.seed,
+            access: self.access,
+            value: PhantomData,
+        }
+    }
+
+    /// The name to open it by; `None` for an anonymous one and one from a descriptor.
+    pub fn name(&self) -> Option<&str> {
+        self.words.segment().name()
+    }
+
+    /// The file of the segment, if it was created or opened by name.
+    pub fn path(&self) -> Option<PathBuf> {
+        self.words.segment().path()
+    }
+
+    /// A random number that was drawn when the segment was created: equal for all who are attached
+    /// to it, and different for every other segment, also a later one of the same name.
+    pub fn instance_id(&self) -> u128 {
+        self.words.segment().header().instance_id()
+    }
+
+    /// Whether the name still leads to this segment. `false` once somebody has unlinked or replaced
+    /// it: this handle goes on in the old one, which newcomers do not see. Always `true` without a
+    /// name.
+    pub fn is_current(&self) -> bool {
+        self.words.segment().is_current()
+    }
+
+    /// Whether this handle was opened with `read_only(true)`.
+    pub fn is_read_only(&self) -> bool {
+        self.access == Access::ReadOnly
+    }
+
+    /// Length of the segment in bytes, all of it reserved.
+    pub fn bytes(&self) -> u64 {
+        self.words.segment().header().bytes
+    }
+
+    /// Drops this handle, and tells what a plain drop has nobody to tell: whether the name was taken
+    /// away, if [`unlink_on_drop`](crate::Options::unlink_on_drop) asked for that. While clones or
+    /// entries share the attachment, the last of them does it.
+    ///
+    /// # Errors
+    /// Why the name could not be taken away.
+    pub fn close(self) -> Result<(), UnlinkError> {
+        self.words
+            .into_segment()
+            .map_or(Ok(()), |segment| segment.close())
+    }
+}
+
+/// The descriptor of the segment, to hand it to another process. Linux only.
+///
+/// It is close-on-exec: give a spawned program a copy, for instance as its standard input
+/// (`Stdio::from(dict.as_fd().try_clone_to_owned()?)`), and let it call
+/// [`Options::from_fd`](crate::Options::from_fd). The example `spawn` shows it whole.
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+impl<V> AsFd for AtomicDict<V> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.words.segment().as_fd()
+    }
+}
+
+/// Operations by key, on values of any type.
+///
+/// Each finds the slot of the key first. Where the same key is used again and again, resolve it once
+/// with [`entry`](Self::entry).
+impl<V: Pod> AtomicDict<V> {
+    #[inline]
+    fn writable(&self) -> Result<Counters<'_>, InsertError> {
+        match self.access {
+            Access::ReadWrite => Ok(self.counters()),
+            Access::ReadOnly => Err(InsertError::ReadOnly),
+        }
+    }
+
+    #[inline]
+    fn claim_slot(&self, key: u64) -> Result<usize, InsertError> {
+        self.writable()?
+            .claim(key)
+            .map_err(|Full| InsertError::Full {
+                capacity: self.capacity(),
+            })
+    }
+
+    /// The value of `key`, which has a slot now.
+    #[inline]
+    fn claim(&self, key: u64) -> Result<Value<'_>, InsertError> {
+        Ok(Value::new(self.counters().value(self.claim_slot(key)?)))
+    }
+
+    /// The value of `key` if it has a slot.
+    #[inline]
+    fn find(&self, key: u64) -> Option<Value<'_>> {
+        let counters = self.counters();
+        counters
+            .find(key)
+            .map(|slot| Value::new(counters.value(slot)))
+    }
+
+    /// Whether `key` has a slot.
+    #[inline]
+    pub fn contains_key(&self, key: u64) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// The value of `key`, or `None` if it has no slot. Does not give it one.
+    #[inline]
+    pub fn get(&self, key: u64) -> Option<V> {
+        self.find(key)
+            .map(|value| value_of(value.load_with(self.access)))
+    }
+
+    /// The value of `key`, zero if it has no slot. Does not give it one.
+    #[inline]
+    pub fn load(&self, key: u64) -> V {
+        self.get(key).unwrap_or_else(V::zeroed)
+    }
+
+    /// A handle to the value of `key`, which gets a slot if it has none.
+    ///
+    /// # Errors
+    /// [`InsertError::Full`] if there is no slot left; [`InsertError::ReadOnly`].
+    #[inline]
+    pub fn entry(&self, key: u64) -> Result<Entry<V>, InsertError> {
+        let slot = self.claim_slot(key)?;
+        let (seed, access) = (self.seed, self.access);
+        let word = self
+            .words
+            .map(|words| Counters::new(words, seed, access).value(slot));
+        Ok(Entry::new(word))
+    }
+
+    /// Sets the value of `key`.
+    ///
+    /// # Errors
+    /// [`InsertError::Full`] if `key` has no slot and there is none left; [`InsertError::ReadOnly`].
+    #[inline]
+    pub fn store(&self, key: u64, value: V) -> Result<(), InsertError> {
+        self.claim(key).map(|slot| slot.store(word_of(value)))
+    }
+
+    /// Sets the value of `key` and returns the previous one.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    #[inline]
+    pub fn swap(&self, key: u64, value: V) -> Result<V, InsertError> {
+        self.claim(key)
+            .map(|slot| value_of(slot.swap(word_of(value))))
+    }
+
+    /// Sets the value of `key` to `new` if it is `current`: then `Ok(Ok(current))`, else
+    /// `Ok(Err(found))` and nothing is changed; a key without a slot gets none by failing.
+    /// Values are compared by their bits.
+    ///
+    /// # Errors
+    /// The outer ones, as [`store`](Self::store).
+    ///
+    /// ```
+    /// # use forkmap::AtomicDict;
+    /// let jobs = AtomicDict::anonymous(10)?;
+    /// let me = 7;
+    /// assert_eq!(jobs.compare_exchange(1, 0, me)?, Ok(0));     // job 1 is mine
+    /// assert_eq!(jobs.compare_exchange(1, 0, 8)?, Err(me));    // nobody else can take it
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "cas")]
+    #[inline]
+    pub fn compare_exchange(
+        &self,
+        key: u64,
+        current: V,
+        new: V,
+    ) -> Result<Result<V, V>, InsertError> {
+        let counters = self.writable()?;
+        let (current, new) = (word_of(current), word_of(new));
+        let slot = match counters.find(key) {
+            Some(slot) => slot,
+            None if current != 0 => return Ok(Err(V::zeroed())),
+            None => self.claim_slot(key)?,
+        };
+        let done = Value::new(counters.value(slot)).compare_exchange(current, new);
+        Ok(done.map(value_of).map_err(value_of))
+    }
+
+    /// Replaces the value of `key` by `f` of it, unless that is `None`: then `Ok(Ok(previous))`, else
+    /// `Ok(Err(found))` and nothing is changed; a key without a slot gets none by that.
+    ///
+    /// `f` is called again whenever another operation changed the value meanwhile. If it panics,
+    /// nothing is changed. Lock-free.
+    ///
+    /// # Errors
+    /// The outer ones, as [`store`](Self::store).
+    #[inline]
+    pub fn fetch_update(
+        &self,
+        key: u64,
+        mut f: impl FnMut(V) -> Option<V>,
+    ) -> Result<Result<V, V>, InsertError> {
+        let counters = self.writable()?;
+        let slot = match counters.find(key) {
+            Some(slot) => slot,
+            None if f(V::zeroed()).is_none() => return Ok(Err(V::zeroed())),
+            None => self.claim_slot(key)?,
+        };
+        let done =
+            Value::new(counters.value(slot)).fetch_update(|word| f(value_of(word)).map(word_of));
+        Ok(done.map(value_of).map_err(value_of))
+    }
+
+    /// The keys that have a slot, with their values, in no particular order.
+    ///
+    /// Weakly consistent: a key that had its slot before the iterator was made is seen exactly once,
+    /// one that gets it meanwhile at most once. Each value is loaded when its key is reached. Ends
+    /// after [`capacity`](Self::capacity) + 1 steps at the latest.
+    pub fn iter(&self) -> Iter<'_, V> {
+        Iter::new(self.counters(), self.access)
+    }
+
+    /// The keys that have a slot, as [`iter`](Self::iter) visits them.
+    pub fn keys(&self) -> Keys<'_, V> {
+        Keys::new(self.iter())
+    }
+}
+
+impl<'a, V: Pod> IntoIterator for &'a AtomicDict<V> {
+    type Item = (u64, V);
+    type IntoIter = Iter<'a, V>;
+
+    fn into_iter(self) -> Iter<'a, V> {
+        self.iter()
+    }
+}
+
+/// Integer operations by key. All wrap around as those of [`std::sync::atomic::AtomicU64`] do,
+/// return the previous value, and fail as [`store`](Self::store) does.
+impl AtomicDict<u64> {
+    /// Adds `n`, and returns the previous value.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    #[doc(alias = "add")]
+    #[doc(alias = "incr")]
+    #[inline]
+    pub fn fetch_add(&self, key: u64, n: u64) -> Result<u64, InsertError> {
+        self.claim(key).map(|value| value.fetch_add(n))
+    }
+
+    /// Subtracts `n`, and returns the previous value.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    #[doc(alias = "sub")]
+    #[inline]
+    pub fn fetch_sub(&self, key: u64, n: u64) -> Result<u64, InsertError> {
+        self.claim(key).map(|value| value.fetch_sub(n))
+    }
+
+    /// Clears the bits that are not in `bits`, and returns the previous value.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    #[doc(alias = "band")]
+    #[inline]
+    pub fn fetch_and(&self, key: u64, bits: u64) -> Result<u64, InsertError> {
+        self.claim(key).map(|value| value.fetch_and(bits))
+    }
+
+    /// Sets `bits`, and returns the previous value.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    #[doc(alias = "bor")]
+    #[inline]
+    pub fn fetch_or(&self, key: u64, bits: u64) -> Result<u64, InsertError> {
+        self.claim(key).map(|value| value.fetch_or(bits))
+    }
+
+    /// Flips `bits`, and returns the previous value.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    #[doc(alias = "bxor")]
+    #[inline]
+    pub fn fetch_xor(&self, key: u64, bits: u64) -> Result<u64, InsertError> {
+        self.claim(key).map(|value| value.fetch_xor(bits))
+    }
+
+    /// Lowers the value to `value` if it is above, and returns the previous one.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    #[inline]
+    pub fn fetch_min(&self, key: u64, value: u64) -> Result<u64, InsertError> {
+        self.claim(key).map(|slot| slot.fetch_min(value))
+    }
+
+    /// Raises the value to `value` if it is below, and returns the previous one.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    #[inline]
+    pub fn fetch_max(&self, key: u64, value: u64) -> Result<u64, InsertError> {
+        self.claim(key).map(|slot| slot.fetch_max(value))
+    }
+
+    /// Adds `n` if the sum is at most `ceiling`: then `Ok(Ok(previous))`, else `Ok(Err(found))` and
+    /// nothing is changed. Does not wrap around.
+    ///
+    /// For rate limits and permits: of any number of processes that add 1 up to 100, exactly 100
+    /// succeed.
+    ///
+    /// # Errors
+    /// The outer ones, as [`store`](Self::store).
+    ///
+    /// ```
+    /// # use forkmap::AtomicDict;
+    /// let calls = AtomicDict::anonymous(10)?;
+    /// let client = 5;
+    /// assert_eq!(calls.fetch_add_bounded(client, 3, 4)?, Ok(0));
+    /// assert_eq!(calls.fetch_add_bounded(client, 2, 4)?, Err(3));    // 3 + 2 is above 4
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn fetch_add_bounded(
+        &self,
+        key: u64,
+        n: u64,
+        ceiling: u64,
+    ) -> Result<Result<u64, u64>, InsertError> {
+        self.fetch_update(key, |value| add_up_to(value, n, ceiling))
+    }
+
+    /// Subtracts `n` if the rest is at least `floor`: then `Ok(Ok(previous))`, else `Ok(Err(found))`
+    /// and nothing is changed. Does not wrap around.
+    ///
+    /// # Errors
+    /// The outer ones, as [`store`](Self::store).
+    #[inline]
+    pub fn fetch_sub_bounded(
+        &self,
+        key: u64,
+        n: u64,
+        floor: u64,
+    ) -> Result<Result<u64, u64>, InsertError> {
+        self.fetch_update(key, |value| sub_down_to(value, n, floor))
+    }
+}
+
+/// Integer operations by key on a signed view. All wrap around, return the previous value, and fail
+/// as [`store`](Self::store) does.
+impl AtomicDict<i64> {
+    /// Adds `n`, and returns the previous value.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    #[inline]
+    pub fn fetch_add(&self, key: u64, n: i64) -> Result<i64, InsertError> {
+        self.claim(key)
+            .map(|value| value_of(value.fetch_add(word_of(n))))
+    }
+
+    /// Subtracts `n`, and returns the previous value.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    #[inline]
+    pub fn fetch_sub(&self, key: u64, n: i64) -> Result<i64, InsertError> {
+        self.claim(key)
+            .map(|value| value_of(value.fetch_sub(word_of(n))))
+    }
+}
+
+#[inline]
+fn word_of<V: Pod>(value: V) -> u64 {
+    bytemuck::must_cast(value)
+}
+
+#[inline]
+fn value_of<V: Pod>(word: u64) -> V {
+    bytemuck::must_cast(word)
+}

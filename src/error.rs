@@ -1,0 +1,382 @@
+//! What can go wrong, one enum an operation. Each text ends with what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::identity::{Kind, TypeShape};
+
+/// A name that cannot be the name of a segment.
+///
+/// A name is 1 to 200 of the characters `A-Z a-z 0-9 . _ -`, the first one a letter, a digit or `_`.
+/// It is checked before any system call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{name:?} cannot name a segment: {problem}; take 1 to 200 of A-Z a-z 0-9 . _ -, the first one a letter, a digit or _"
+)]
+pub struct InvalidName {
+    /// The name as it was given.
+    pub name: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+/// Why a segment could not be created. Nothing is left over of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// The name is outside the alphabet or too long.
+    #[error(transparent)]
+    InvalidName(#[from] InvalidName),
+    /// An option makes no sense for a new segment.
+    #[error("cannot create a segment with {what}; change that option")]
+    InvalidOption {
+        /// The option and its value.
+        what: String,
+    },
+    /// Something has that name already.
+    #[error("{} exists already; open it with open or open_or_create, or start afresh with create_or_replace", path.display())]
+    AlreadyExists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// More bytes than an address or a file can count.
+    #[error(
+        "a capacity of {capacity} is more than a segment can hold on this machine; ask for less"
+    )]
+    TooLarge {
+        /// The capacity that was asked for.
+        capacity: u64,
+    },
+    /// The pages cannot be reserved. They are reserved at creation so that no later access can fail.
+    #[error(
+        "no room for {need} bytes in {place}, where {free} are free{hint}; ask for a smaller capacity, remove segments that nobody needs (forkmap::segments lists them), or put the segment elsewhere with the option dir"
+    )]
+    NoSpace {
+        /// Bytes that the segment needs.
+        need: u64,
+        /// Bytes that were free when it was tried, 0 if unknown.
+        free: u64,
+        /// The directory, or "memory".
+        place: String,
+        /// More about the cause, empty or starting with a blank.
+        hint: &'static str,
+    },
+    /// The directory for the segment does not exist.
+    #[error("there is no directory {}; create it, or name another one with the option dir", dir.display())]
+    NoDirectory {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// This process may not create files there.
+    #[error("no permission to create a segment at {}; check the rights of the directory, or name another one with the option dir", path.display())]
+    PermissionDenied {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The file system of the directory is mounted read-only.
+    #[error("{} is on a read-only file system; name another directory with the option dir", path.display())]
+    ReadOnlyFilesystem {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The system or the file system lacks something that creation needs.
+    #[error("{what}")]
+    NotSupported {
+        /// What is lacking, and where.
+        what: String,
+    },
+    /// Any other failure of a system call.
+    #[error("{call} failed for {place}: {source}")]
+    Os {
+        /// The system call.
+        call: &'static str,
+        /// The path, or "memory".
+        place: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a segment could not be opened. Nothing about it was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The name is outside the alphabet or too long.
+    #[error(transparent)]
+    InvalidName(#[from] InvalidName),
+    /// Nothing has that name.
+    #[error("there is no segment at {}; create it first, or use open_or_create", path.display())]
+    NotFound {
+        /// Where.
+        path: PathBuf,
+    },
+    /// This process may not open it.
+    #[error("no permission to open {}; ask its owner for a wider mode, or open it with read_only(true)", path.display())]
+    PermissionDenied {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A symbolic link, directory, FIFO, socket or device stands there.
+    #[error(
+        "{place} is a {found}, not a regular file: somebody else put it there; remove it or choose another name"
+    )]
+    NotAFile {
+        /// Where.
+        place: String,
+        /// What stands there.
+        found: &'static str,
+    },
+    /// It belongs to a user whose segments the options do not allow.
+    #[error(
+        "{place} belongs to user {owner}, and this process runs as user {ours}; if you trust that user, say allow_owner({owner})"
+    )]
+    ForeignOwner {
+        /// Where.
+        place: String,
+        /// The user id of the owner.
+        owner: u32,
+        /// The effective user id of this process.
+        ours: u32,
+    },
+    /// It does not start as a segment does.
+    #[error("this is not a forkmap segment: its first bytes are others; choose another name")]
+    NotASegment,
+    /// It was made on a machine of the other byte order.
+    #[error(
+        "the segment was made on a machine of the other byte order; make it afresh on this one"
+    )]
+    ByteOrder,
+    /// It has another format version.
+    #[error(
+        "the segment has format version {found} and this crate reads version {ours}; let all programs that share it use the same release of forkmap, or make it afresh"
+    )]
+    Version {
+        /// The version in the segment.
+        found: u64,
+        /// The version that this crate reads.
+        ours: u64,
+    },
+    /// It is shorter or longer than its header says.
+    #[error(
+        "the segment should have {expected} bytes and has {found}: it was cut or overwritten; make it afresh with create_or_replace"
+    )]
+    Length {
+        /// Bytes that it should have.
+        expected: u64,
+        /// Bytes that it has.
+        found: u64,
+    },
+    /// Its header contradicts itself.
+    #[error("the segment is damaged: {what}; make it afresh with create_or_replace")]
+    Damaged {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// It holds another structure.
+    #[error("the segment holds {}, not {wanted:?}; open it as what it is, or choose another name", found.map_or("a structure that this crate does not know".to_string(), |kind| format!("{kind:?}")))]
+    Kind {
+        /// What it holds, if this crate knows it.
+        found: Option<Kind>,
+        /// What was asked for.
+        wanted: Kind,
+    },
+    /// Its keys or values have another size or alignment.
+    #[error(
+        "the {what} in the segment have {found}, those asked for {wanted}; open it with the types that it was created with"
+    )]
+    Types {
+        /// "keys" or "values".
+        what: &'static str,
+        /// The shape in the segment.
+        found: TypeShape,
+        /// The shape asked for.
+        wanted: TypeShape,
+    },
+    /// It was created with another schema id.
+    #[error(
+        "the segment has schema {found:#x}, this program asks for {wanted:#x}; open it with the schema that it was created with"
+    )]
+    Schema {
+        /// The id in the segment.
+        found: u64,
+        /// The id asked for.
+        wanted: u64,
+    },
+    /// It holds fewer entries than the options ask for.
+    #[error(
+        "the segment holds {found} entries and {asked} were asked for; ask for less, or replace it with create_or_replace"
+    )]
+    TooSmall {
+        /// Entries that fit.
+        found: u64,
+        /// Entries asked for.
+        asked: u64,
+    },
+    /// Its creator has not finished, and died or was stopped in between (portable backend only).
+    #[error("{} was never finished: its creator died or was stopped; remove it with unlink, or replace it with create_or_replace", path.display())]
+    NotReady {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The system lacks something that the options ask for.
+    #[error("{what}")]
+    NotSupported {
+        /// What is lacking.
+        what: String,
+    },
+    /// Any other failure of a system call.
+    #[error("{call} failed for {place}: {source}")]
+    Os {
+        /// The system call.
+        call: &'static str,
+        /// The path, or "descriptor".
+        place: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why `open_or_create` could do neither.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenOrCreateError {
+    /// There is a segment, and it cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There is none, and it cannot be created.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+}
+
+/// Why a segment's name could not be taken away.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnlinkError {
+    /// It could not be opened to see whether it is a segment, or is none that the options allow.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Another process is about to take the same name away, and has not moved on for a second.
+    #[error("another process has been removing {} for more than a second: it may be stopped; try again, or let that process go on", path.display())]
+    Busy {
+        /// Where.
+        path: PathBuf,
+    },
+    /// This process may not remove files there.
+    #[error("no permission to remove {}: in a directory with the sticky bit only its owner can", path.display())]
+    PermissionDenied {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Any other failure of a system call.
+    #[error("{call} failed for {}: {source}", path.display())]
+    Os {
+        /// The system call.
+        call: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why `create_or_replace` failed. The old segment, if there was one, still has its name.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplaceError {
+    /// The new segment could not be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// The old one could not be taken away.
+    #[error(transparent)]
+    Unlink(#[from] UnlinkError),
+}
+
+/// Why a key could not be given a slot. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InsertError {
+    /// All slots belong to other keys. Keys that are there already work as ever.
+    #[error(
+        "all {capacity} slots belong to other keys; create the dictionary with a larger capacity"
+    )]
+    Full {
+        /// Number of keys that fit.
+        capacity: usize,
+    },
+    /// This handle is attached for reading only.
+    #[error("this handle was opened with read_only(true); open one for writing to change values")]
+    ReadOnly,
+}
+
+impl From<CreateError> for io::Error {
+    fn from(error: CreateError) -> Self {
+        use CreateError::*;
+        let kind = match &error {
+            InvalidName(_) | InvalidOption { .. } | TooLarge { .. } => io::ErrorKind::InvalidInput,
+            AlreadyExists { .. } => io::ErrorKind::AlreadyExists,
+            NoSpace { .. } => io::ErrorKind::StorageFull,
+            NoDirectory { .. } => io::ErrorKind::NotFound,
+            PermissionDenied { .. } => io::ErrorKind::PermissionDenied,
+            ReadOnlyFilesystem { .. } => io::ErrorKind::ReadOnlyFilesystem,
+            NotSupported { .. } => io::ErrorKind::Unsupported,
+            Os { source, .. } => source.kind(),
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+impl From<OpenError> for io::Error {
+    fn from(error: OpenError) -> Self {
+        use OpenError::*;
+        let kind = match &error {
+            InvalidName(_) | TooSmall { .. } => io::ErrorKind::InvalidInput,
+            NotFound { .. } => io::ErrorKind::NotFound,
+            PermissionDenied { .. } | ForeignOwner { .. } => io::ErrorKind::PermissionDenied,
+            NotReady { .. } => io::ErrorKind::TimedOut,
+            NotSupported { .. } => io::ErrorKind::Unsupported,
+            Os { source, .. } => source.kind(),
+            _ => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+impl From<OpenOrCreateError> for io::Error {
+    fn from(error: OpenOrCreateError) -> Self {
+        match error {
+            OpenOrCreateError::Open(error) => error.into(),
+            OpenOrCreateError::Create(error) => error.into(),
+        }
+    }
+}
+
+impl From<UnlinkError> for io::Error {
+    fn from(error: UnlinkError) -> Self {
+        let kind = match error {
+            UnlinkError::Open(error) => return error.into(),
+            UnlinkError::Busy { .. } => io::ErrorKind::ResourceBusy,
+            UnlinkError::PermissionDenied { .. } => io::ErrorKind::PermissionDenied,
+            UnlinkError::Os { ref source, .. } => source.kind(),
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+impl From<ReplaceError> for io::Error {
+    fn from(error: ReplaceError) -> Self {
+        match error {
+            ReplaceError::Create(error) => error.into(),
+            ReplaceError::Unlink(error) => error.into(),
+        }
+    }
+}
+
+impl From<InsertError> for io::Error {
+    fn from(error: InsertError) -> Self {
+        let kind = match error {
+            InsertError::Full { .. } => io::ErrorKind::StorageFull,
+            InsertError::ReadOnly => io::ErrorKind::PermissionDenied,
+        };
+        io::Error::new(kind, error)
+    }
+}

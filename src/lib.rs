@@ -1,0 +1,49 @@
+#![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(not(target_endian = "little"))]
+compile_error!("forkmap's segments are little-endian; this target is not supported");
+#[cfg(not(unix))]
+compile_error!("forkmap is for Unix: Linux, and others by way of the portable backend");
+#[cfg(not(all(target_pointer_width = "64", target_has_atomic = "64")))]
+compile_error!("forkmap needs 64-bit addresses and 64-bit atomics");
+
+// Layers, from the bottom: each module imports only from those above it in this list.
+#[allow(unreachable_pub, reason = "the models reach them under cfg(loom)")]
+mod sync;
+
+mod identity;
+
+mod error;
+
+#[allow(unreachable_pub, reason = "the models reach them under cfg(loom)")]
+mod raw;
+
+#[cfg(not(loom))]
+mod process;
+#[cfg(not(loom))]
+mod segment;
+
+#[cfg(not(loom))]
+mod dict;
+
+pub use error::{
+    CreateError, InsertError, InvalidName, OpenError, OpenOrCreateError, ReplaceError, UnlinkError,
+};
+pub use identity::{Kind, TypeShape};
+
+#[cfg(not(loom))]
+pub use dict::{AtomicDict, Entry, Iter, Keys};
+#[cfg(not(loom))]
+pub use segment::{Options, SegmentInfo, segments, segments_in};
+
+/// The algorithms over words on the heap, for the models in `loom-tests`. Not there in a normal
+/// build.
+#[cfg(loom)]
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub mod model {
+    pub use crate::raw::{counters, value};
+    pub use crate::sync::{Access, Word};
+}

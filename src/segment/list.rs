@@ -1,0 +1,90 @@
+//! Which segments there are.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::name;
+use crate::error::OpenError;
+use crate::identity::Kind;
+use crate::raw::header::{HEADER_BYTES, Header};
+
+/// What [`segments`] tells about one segment.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SegmentInfo {
+    /// Its file. The last component is the name to open it by.
+    pub path: PathBuf,
+    /// Its length in bytes; all of them are reserved.
+    pub bytes: u64,
+    /// User id of its owner.
+    pub owner: u32,
+    /// Its permission bits.
+    pub mode: u32,
+    /// The structure in it (`None`: one that this version does not know) and its instance id, or why
+    /// it could not be opened.
+    pub content: Result<(Option<Kind>, u128), OpenError>,
+}
+
+/// Lists the segments in the shared memory directory of the system, sorted by path.
+///
+/// Those that this process may not read are left out, and so is every file that does not start as a
+/// segment does.
+///
+/// # Errors
+/// When the directory cannot be read; `Unsupported` where the system does not tell
+/// (systems other than Linux).
+pub fn segments() -> io::Result<Vec<SegmentInfo>> {
+    segments_in(super::DEFAULT_DIR)
+}
+
+/// Lists the segments in a directory, as [`segments`] does.
+///
+/// # Errors
+/// As [`segments`].
+pub fn segments_in(dir: impl AsRef<Path>) -> io::Result<Vec<SegmentInfo>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        // Only what `open` would take for a name.
+        if entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name::check(name).is_ok())
+        {
+            found.extend(inspect(&entry.path()));
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// What stands at one path; `None` if that is no segment, or none that this process may read.
+fn inspect(path: &Path) -> Option<SegmentInfo> {
+    // NOFOLLOW, NONBLOCK: a link leads elsewhere, and a FIFO must not hold this process up.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(path)
+        .ok()?;
+    let meta = file.metadata().ok().filter(|meta| meta.is_file())?;
+    let mut start = Vec::new();
+    file.take(HEADER_BYTES as u64)
+        .read_to_end(&mut start)
+        .ok()?;
+    let content = match Header::decode(&start, meta.len()) {
+        Err(OpenError::NotASegment) => return None,
+        decoded => decoded.map(|header| (header.kind(), header.instance_id())),
+    };
+    Some(SegmentInfo {
+        path: path.to_path_buf(),
+        bytes: meta.len(),
+        owner: meta.uid(),
+        mode: meta.mode() & 0o777,
+        content,
+    })
+}

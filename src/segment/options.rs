@@ -1,0 +1,131 @@
+//! How a segment is created or opened.
+
+use std::marker::PhantomData;
+use std::path::PathBuf;
+
+/// How to create or open a segment with a `T` in it, in the manner of [`std::fs::OpenOptions`]:
+/// set what differs from the default, then call one of the verbs.
+///
+/// ```
+/// use forkmap::AtomicDict;
+///
+/// let mut options = AtomicDict::options();
+/// let dict = options.capacity(10_000).mode(0o640).anonymous()?;
+/// # Ok::<(), forkmap::CreateError>(())
+/// ```
+///
+/// | option | default |
+/// |---|---|
+/// | [`dir`](Self::dir) | the shared memory directory of the system, `/dev/shm` |
+/// | [`mode`](Self::mode) | `0o600`: only the user who creates it |
+/// | [`allow_owner`](Self::allow_owner) | nobody: only segments of the own user are opened |
+/// | [`read_only`](Self::read_only) | `false` |
+/// | [`unlink_on_drop`](Self::unlink_on_drop) | `false`: the segment stays |
+/// | [`schema`](Self::schema) | 0 |
+/// | [`hash_seed`](Self::hash_seed) | random for each segment |
+/// | `capacity` | 1,024 entries |
+#[derive(Debug, Clone)]
+pub struct Options<T> {
+    pub(crate) segment: SegmentOptions,
+    /// `None`: the default at creation, and anything on attach.
+    pub(crate) capacity: Option<u64>,
+    structure: PhantomData<fn() -> T>,
+}
+
+/// The options that concern a segment whatever is in it.
+#[derive(Debug, Clone)]
+pub(crate) struct SegmentOptions {
+    pub(crate) dir: PathBuf,
+    pub(crate) mode: u32,
+    pub(crate) owners: Vec<u32>,
+    pub(crate) read_only: bool,
+    pub(crate) unlink_on_drop: bool,
+    pub(crate) schema: u64,
+    pub(crate) hash_seed: Option<u64>,
+}
+
+impl Default for SegmentOptions {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from(super::DEFAULT_DIR),
+            mode: 0o600,
+            owners: Vec::new(),
+            read_only: false,
+            unlink_on_drop: false,
+            schema: 0,
+            hash_seed: None,
+        }
+    }
+}
+
+impl<T> Default for Options<T> {
+    fn default() -> Self {
+        Self {
+            segment: SegmentOptions::default(),
+            capacity: None,
+            structure: PhantomData,
+        }
+    }
+}
+
+impl<T> Options<T> {
+    /// The directory that holds the segment: a file of the segment's name stands there.
+    ///
+    /// Take a directory on a disk for a segment that survives a reboot, or one on a tmpfs of your
+    /// own for more room, or for other rights, than `/dev/shm` gives. It must exist.
+    pub fn dir(&mut self, dir: impl Into<PathBuf>) -> &mut Self {
+        self.segment.dir = dir.into();
+        self
+    }
+
+    /// The permission bits of a new segment, any of `0o666`; the umask does not narrow them.
+    ///
+    /// Another user who is let in by these bits must also say
+    /// [`allow_owner`](Self::allow_owner), because a segment can lie to those who open it.
+    pub fn mode(&mut self, mode: u32) -> &mut Self {
+        self.segment.mode = mode;
+        self
+    }
+
+    /// Also open segments that belong to the user `uid`. Call it once for each user to be trusted.
+    ///
+    /// By default only segments of this process's effective user are opened: in a directory where
+    /// all may write, anybody can put a file at a name before its rightful owner does.
+    pub fn allow_owner(&mut self, uid: u32) -> &mut Self {
+        self.segment.owners.push(uid);
+        self
+    }
+
+    /// Attach for reading only. Needs no write permission, never stores into the segment, and every
+    /// operation that would change something is an error. A new segment cannot be read-only.
+    pub fn read_only(&mut self, yes: bool) -> &mut Self {
+        self.segment.read_only = yes;
+        self
+    }
+
+    /// Whether the segment loses its name when the last handle of *this process* that shares this
+    /// attachment is dropped.
+    ///
+    /// Holds for the process that calls the verb: handles that its forked children inherit never
+    /// take the name away. Nor does a handle whose name leads to another segment by then. Processes
+    /// that have the segment open keep it; its memory is free when the last of them is gone. A
+    /// process that is killed runs no destructor: then the name stays.
+    pub fn unlink_on_drop(&mut self, yes: bool) -> &mut Self {
+        self.segment.unlink_on_drop = yes;
+        self
+    }
+
+    /// A number of your own that says what keys and values mean. Written at creation; an attach that
+    /// asks for another one is refused. Change it whenever the meaning changes.
+    pub fn schema(&mut self, id: u64) -> &mut Self {
+        self.segment.schema = id;
+        self
+    }
+
+    /// The seed of the hash of a new segment, instead of a random one. On attach the segment's own
+    /// is used. A seed that outsiders know lets them choose keys that collide.
+    pub fn hash_seed(&mut self, seed: u64) -> &mut Self {
+        self.segment.hash_seed = Some(seed);
+        self
+    }
+}
