@@ -1,6 +1,15 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    loom,
+    allow(
+        dead_code,
+        missing_docs,
+        clippy::len_without_is_empty,
+        reason = "a build for the models reaches `raw` by way of `model`, and nothing else"
+    )
+)]
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("forkmap's segments are little-endian; this target is not supported");
@@ -44,6 +53,6 @@ pub use segment::{Options, SegmentInfo, segments, segments_in};
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod model {
-    pub use crate::raw::{counters, value};
+    pub use crate::raw::{counters, hash, value};
     pub use crate::sync::{Access, Word};
 }

@@ -1,1 +1,129 @@
-//! x
+//! What the models of `forkmap` share. Empty unless it is built with `--cfg loom`: see `ci/loom.sh`.
+#![cfg(loom)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+use forkmap::model::counters::{Counters, words};
+use forkmap::model::value::Value;
+use forkmap::model::{Access, Word, hash};
+use loom::thread::{self, JoinHandle};
+
+/// Both ways of mapping a segment, for the models that look.
+pub const BOTH: [Access; 2] = [Access::ReadWrite, Access::ReadOnly];
+
+const SEED: u64 = 0x5EED;
+
+/// Runs `model` under every schedule with at most `bound` preemptions (`None`: every schedule at
+/// all) and prints how many there were.
+///
+/// Fewer than `at_least` is a failure: a model whose threads never meet passes happily after one.
+pub fn explore(
+    name: &str,
+    bound: Option<usize>,
+    at_least: usize,
+    model: impl Fn() + Send + Sync + 'static,
+) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = bound;
+    // Builder::new() takes these from the environment; nothing out there may cut a model short.
+    builder.max_permutations = None;
+    builder.max_duration = None;
+    builder.checkpoint_file = None;
+
+    let schedules = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&schedules);
+    let start = Instant::now();
+    builder.check(move || {
+        counter.fetch_add(1, Relaxed);
+        model();
+    });
+
+    let schedules = schedules.load(Relaxed);
+    let bound = bound.map_or("none".to_owned(), |bound| bound.to_string());
+    println!(
+        "model {name}: {schedules} schedules (preemption bound {bound}), {:.2} s",
+        start.elapsed().as_secs_f64()
+    );
+    assert!(
+        schedules >= at_least,
+        "model {name}: {schedules} schedules, expected {at_least} at least"
+    );
+}
+
+/// Key number `n` of those whose probe path starts at slot `home` in a table of `slots` slots.
+pub fn key(slots: usize, home: usize, n: usize) -> u64 {
+    (0..)
+        .filter(|&key| hash::place(hash::mix(key, SEED), slots) == home)
+        .nth(n)
+        .expect("every home has keys")
+}
+
+/// The key whose hash is 0, the mark of a free slot.
+pub fn zero_key() -> u64 {
+    hash::unmix(0, SEED)
+}
+
+/// The words of a table, as several processes have them mapped.
+#[derive(Debug)]
+pub struct Table(Vec<Word>);
+
+impl Table {
+    /// An empty table.
+    pub fn new(slots: usize) -> Arc<Self> {
+        let words = words(slots as u64).expect("tables are tiny here");
+        Arc::new(Self((0..words).map(|_| Word::new(0)).collect()))
+    }
+
+    /// What a process sees that has mapped the table for reading and writing.
+    pub fn view(&self) -> Counters<'_> {
+        self.view_with(Access::ReadWrite)
+    }
+
+    /// What a process sees that has mapped the table for `access`.
+    pub fn view_with(&self, access: Access) -> Counters<'_> {
+        Counters::new(&self.0, SEED, access)
+    }
+
+    /// The value of `slot`.
+    pub fn value(&self, slot: usize) -> Value<'_> {
+        Value::new(self.view().value(slot))
+    }
+
+    /// Claims `key`, which must find room: its value.
+    pub fn claim(&self, key: u64) -> Value<'_> {
+        self.value(self.view().claim(key).expect("room"))
+    }
+
+    /// At rest, exactly `keys` are claimed, each once, and each is found where it stands.
+    pub fn check(&self, keys: &[u64]) {
+        let table = self.view();
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some((slot, key)) = table.next_claimed(from) {
+            assert_eq!(table.find(key), Some(slot), "key {key} is found elsewhere");
+            found.push(key);
+            from = slot + 1;
+        }
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(found, keys);
+        assert_eq!(table.len(), keys.len());
+    }
+}
+
+/// Runs `f` over `table` in a thread of its own: another process, to the algorithm.
+pub fn spawn<T: 'static>(
+    table: &Arc<Table>,
+    f: impl FnOnce(&Table) -> T + 'static,
+) -> JoinHandle<T> {
+    let table = Arc::clone(table);
+    thread::spawn(move || f(&table))
+}
+
+/// Waits for `threads`: what each returned.
+pub fn join<T, const N: usize>(threads: [JoinHandle<T>; N]) -> [T; N] {
+    threads.map(|thread| thread.join().expect("a panic would have ended the model"))
+}
