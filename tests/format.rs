@@ -90,7 +90,7 @@ fn a_new_segment_has_every_field_where_the_document_puts_it() {
 
     // The one key: its hash is in the slot that the document's arithmetic names.
     let hash = mix(7, 0x5EED);
-    let slot = (u128::from(hash) * u128::from(slots) >> 64) as u64;
+    let slot = ((u128::from(hash) * u128::from(slots)) >> 64) as u64;
     for i in 0..=slots {
         let at = 256 + 16 * i;
         let expected = if i == slot { (hash, 70) } else { (0, 0) };

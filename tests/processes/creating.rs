@@ -1,0 +1,229 @@
+//! Creation under a race, under SIGKILL, and with others looking on.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use forkmap::{AtomicDict, OpenError};
+use libtest_mimic::Trial;
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::common::Name;
+use crate::{Role, command, run, spawn, test, wait_all};
+
+pub(crate) const ROLES: &[Role] = &[
+    ("join", |args| {
+        let dict = AtomicDict::open_or_create(&args[0], 5000).unwrap();
+        dict.fetch_add(0, 1).unwrap();
+        println!("{:032x}", dict.instance_id());
+    }),
+    ("replace", |args| {
+        for _ in 0..50 {
+            let dict = AtomicDict::options()
+                .capacity(10)
+                .create_or_replace(&args[0])
+                .unwrap();
+            dict.store(1, 1).unwrap();
+        }
+    }),
+    ("replace-and-unlink-own", |args| {
+        for _ in 0..50 {
+            let mut options = AtomicDict::options();
+            let dict = options
+                .capacity(10)
+                .unlink_on_drop(true)
+                .create_or_replace(&args[0]);
+            dict.unwrap().close().unwrap();
+        }
+    }),
+    ("write-early", |args| {
+        let dict = loop {
+            match AtomicDict::open(&args[0]) {
+                Ok(dict) => break dict,
+                Err(OpenError::NotFound { .. }) => {}
+                Err(error) => panic!("a half-made segment was seen: {error}"),
+            }
+        };
+        (0..100).for_each(|key| _ = dict.fetch_add(key, 1).unwrap());
+    }),
+    ("attach-and-leave", |args| {
+        let dict = AtomicDict::open(&args[0]).unwrap();
+        assert_eq!(dict.load(1), 7);
+    }),
+    ("create-in", |args| {
+        let mut options = AtomicDict::options();
+        options.dir(&args[1]).capacity(1000);
+        match &*args[0] {
+            "create" => drop(options.create("victim").unwrap()),
+            "open_or_create" => drop(options.open_or_create("victim").unwrap()),
+            "create_or_replace" => drop(options.create_or_replace("victim").unwrap()),
+            "unlink_on_drop" => drop(options.unlink_on_drop(true).create("victim").unwrap()),
+            "unlink" => options.unlink("victim").unwrap(),
+            verb => panic!("{verb}"),
+        }
+    }),
+];
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        test("ten_racing_creators_share_one_segment", || {
+            for _ in 0..20 {
+                let name = Name::new("race");
+                race(&name);
+                assert_eq!(AtomicDict::open(&name).unwrap().load(0), 10);
+            }
+        }),
+        test("racing_replacers_leave_one_segment", || {
+            let name = Name::new("replace");
+            wait_all((0..4).map(|_| spawn("replace", &[&name])));
+            assert_eq!(AtomicDict::open(&name).unwrap().load(1), 1);
+        }),
+        // A newer segment of a rival is never taken away: whoever is last finds its own there.
+        test("racing_replacers_that_clean_up_leave_nothing", || {
+            let name = Name::new("replace-unlink");
+            wait_all((0..4).map(|_| spawn("replace-and-unlink-own", &[&name])));
+            assert!(!name.exists());
+        }),
+        test(
+            "what_is_written_early_is_not_wiped_by_the_creator",
+            written_early,
+        ),
+        test(
+            "a_process_that_attaches_and_leaves_takes_nothing_with_it",
+            || {
+                let name = Name::new("leave");
+                let dict = AtomicDict::create(&name, 10).unwrap();
+                dict.store(1, 7).unwrap();
+                for _ in 0..5 {
+                    run("attach-and-leave", &[&name]);
+                }
+                assert!(dict.is_current());
+            },
+        ),
+        test(
+            "a_creator_killed_at_any_system_call_leaves_nothing_or_a_whole_segment",
+            killed_creators,
+        ),
+    ]
+}
+
+/// Ten processes open or create one name at once; all must end in the same segment.
+pub(crate) fn race(name: &str) {
+    let start = |_| {
+        command("join", &[name])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let children: Vec<_> = (0..10).map(start).collect();
+    let outputs: Vec<_> = children
+        .into_iter()
+        .map(|c| c.wait_with_output().unwrap())
+        .collect();
+    assert!(
+        outputs.iter().all(|output| output.status.success()),
+        "{outputs:?}"
+    );
+    let ids: HashSet<_> = outputs.iter().map(|output| &output.stdout).collect();
+    assert_eq!(ids.len(), 1, "{outputs:?}");
+}
+
+/// S10.
+fn written_early() {
+    for _ in 0..30 {
+        let name = Name::new("early");
+        let writer = spawn("write-early", &[&name]);
+        let dict = AtomicDict::create(&name, 20_000).unwrap();
+        wait_all([writer]);
+        assert!((0..100).all(|key| dict.load(key) == 1));
+    }
+}
+
+/// FP7, FP8: what a process leaves in the file system changes only in system calls, so killing it at
+/// the entry and at the exit of each of them is killing it at every instruction.
+fn killed_creators() {
+    for verb in [
+        "create",
+        "open_or_create",
+        "create_or_replace",
+        "unlink_on_drop",
+        "unlink",
+    ] {
+        let (mut points, mut left) = (0, 0);
+        loop {
+            let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+            let mut options = AtomicDict::options();
+            options.dir(dir.path());
+            let old = (verb == "create_or_replace" || verb == "unlink")
+                .then(|| options.create("victim").unwrap().instance_id());
+            let finished = kill_at_system_call(verb, dir.path(), points);
+            let names: Vec<_> = fs::read_dir(dir.path())
+                .unwrap()
+                .map(|e| e.unwrap().file_name())
+                .collect();
+            match &names[..] {
+                [] => {}
+                [name] if name == "victim" => {
+                    let dict = options.open("victim").expect("a whole segment");
+                    assert!(Some(dict.instance_id()) == old || dict.capacity() == 2000);
+                    dict.fetch_add(1, 1).unwrap();
+                    left += 1;
+                }
+                _ => panic!("{verb}, system call {points}: {names:?} is left"),
+            }
+            // Whatever is there, the next one gets on at once.
+            options.open_or_create("victim").unwrap();
+            options.create_or_replace("victim").unwrap();
+            options.unlink("victim").unwrap();
+            if finished {
+                break;
+            }
+            points += 1;
+        }
+        println!("{verb}: killed at {points} stops, a whole segment was left {left} times");
+        assert!(points > 20 && left > 0 && left < points);
+    }
+}
+
+/// Runs a child to its `n`-th stop at a system call (entry or exit) and kills it there. `true` if it
+/// ended before.
+fn kill_at_system_call(verb: &str, dir: &Path, n: usize) -> bool {
+    let mut command = command("create-in", &[verb, dir.to_str().unwrap()]);
+    // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };
+    #[expect(
+        clippy::zombie_processes,
+        reason = "waited for by its pid, stop by stop"
+    )]
+    let child = command.spawn().unwrap();
+    let pid = Pid::from_raw(child.id() as i32);
+    let patience = Instant::now() + Duration::from_secs(60);
+    // The stop at the exec comes first; only stops after it count.
+    assert_eq!(
+        waitpid(pid, None).unwrap(),
+        WaitStatus::Stopped(pid, Signal::SIGTRAP)
+    );
+    for _ in 0..n {
+        assert!(Instant::now() < patience);
+        ptrace::syscall(pid, None).unwrap();
+        match waitpid(pid, None).unwrap() {
+            WaitStatus::Exited(_, 0) => return true,
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
+            other => panic!("{verb}: {other:?}"),
+        }
+    }
+    ptrace::kill(pid).unwrap();
+    loop {
+        match waitpid(pid, None) {
+            Ok(WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => return false,
+            Ok(_) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

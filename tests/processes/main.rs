@@ -1,0 +1,103 @@
+//! Tests with real processes: forked, spawned, unrelated, killed.
+//!
+//! This program is its own child. Before it starts any thread it looks whether it was started in a
+//! *role*; a role may fork freely, because nothing else runs in its process. So no test forks.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod fork;
+
+#[cfg(not(feature = "portable"))]
+mod counting;
+#[cfg(not(feature = "portable"))]
+mod creating;
+#[cfg(not(feature = "portable"))]
+mod forking;
+#[cfg(feature = "portable")]
+mod portable;
+#[cfg(not(feature = "portable"))]
+mod resources;
+
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use libtest_mimic::{Arguments, Trial};
+
+/// What a child process does, by name; its arguments come from the command line.
+type Role = (&'static str, fn(&[String]));
+
+const ROLE: &str = "FORKMAP_TEST_ROLE";
+
+fn main() -> ExitCode {
+    #[cfg(not(feature = "portable"))]
+    let (roles, tests) = (
+        [
+            counting::ROLES,
+            creating::ROLES,
+            forking::ROLES,
+            resources::ROLES,
+        ]
+        .concat(),
+        [
+            counting::tests(),
+            creating::tests(),
+            forking::tests(),
+            resources::tests(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+    );
+    #[cfg(feature = "portable")]
+    let (roles, tests) = (portable::ROLES, portable::tests());
+    if let Ok(name) = std::env::var(ROLE) {
+        let role = roles
+            .iter()
+            .find(|role| role.0 == name)
+            .expect("a known role");
+        let args: Vec<String> = std::env::args().skip(1).collect();
+        role.1(&args);
+        return ExitCode::SUCCESS;
+    }
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}
+
+fn test(name: &str, run: fn()) -> Trial {
+    Trial::test(name, move || {
+        run();
+        Ok(())
+    })
+}
+
+/// This program in a role, ready to be started.
+fn command(role: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(ROLE, role).args(args).stdin(Stdio::null());
+    command
+}
+
+fn spawn(role: &str, args: &[&str]) -> Child {
+    command(role, args).spawn().unwrap()
+}
+
+/// Runs this program in a role to its end, which must be a good one. A role may print `SKIPPED`.
+fn run(role: &str, args: &[&str]) -> String {
+    let output = command(role, args)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .filter(|line| line.contains("SKIPPED"))
+        .for_each(|line| eprintln!("{line}"));
+    assert!(output.status.success(), "{role}: {}\n{text}", output.status);
+    text
+}
+
+fn wait_all(children: impl IntoIterator<Item = Child>) {
+    // All of them first, so that none is left behind when one has failed.
+    let ends: Vec<_> = children
+        .into_iter()
+        .map(|mut child| child.wait().unwrap())
+        .collect();
+    assert!(ends.iter().all(|end| end.success()), "{ends:?}");
+}
