@@ -45,7 +45,17 @@ pub use identity::{Kind, TypeShape};
 #[cfg(not(loom))]
 pub use dict::{AtomicDict, Entry, Iter, Keys};
 #[cfg(not(loom))]
-pub use segment::{Options, SegmentInfo, segments, segments_in};
+pub use segment::{Options, SegmentContent, SegmentInfo, segments, segments_in};
+
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/DESIGN.md")]
+pub mod design {}
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/FORKING.md")]
+pub mod forking {}
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/FORMAT.md")]
+pub mod format {}
 
 /// The algorithms over words on the heap, for the models in `loom-tests`. Not there in a normal
 /// build.

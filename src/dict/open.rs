@@ -153,8 +153,8 @@ impl Options<AtomicDict> {
     }
 
     /// Creates a dictionary without a name: for the children that this process forks from now on, and
-    /// for whom it hands the [descriptor](AtomicDict::as_fd) to. It stands in no directory, it is
-    /// gone with the last process that has it, and nobody can cut it short.
+    /// for whom it hands the descriptor to (`as_fd`). It stands in no directory, it is gone with the
+    /// last process that has it, and nobody can cut it short.
     ///
     /// # Errors
     /// [`CreateError`].

@@ -24,9 +24,9 @@ use rustix::fs::{
 use rustix::io::{Errno, FdFlags, retry_on_intr};
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::memory;
 use super::name::Place;
 use super::options::SegmentOptions;
+use super::{UNLINK_PATIENCE, memory};
 use crate::error::{CreateError, OpenError, ReplaceError, UnlinkError};
 use crate::raw::header::{HEADER_BYTES, Header};
 use crate::sync::{Access, Word};
@@ -36,9 +36,6 @@ pub(crate) const DEFAULT_DIR: &str = "/dev/shm";
 
 /// The byte that a process locks while it takes a name away (far behind the end of any file).
 const NAME_LOCK: i64 = 1 << 62;
-
-/// How long to wait for another process that holds that lock.
-const NAME_LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many bytes are reserved by one call. A call that a signal interrupts starts anew, so it must
 /// be short enough to end between two signals.
@@ -163,7 +160,7 @@ pub(crate) fn replace(
             Err(CreateError::AlreadyExists { .. }) => {}
             published => return Ok(published.map(|()| backing)?),
         }
-        match unlink(place, options, |_| Ok(())) {
+        match unlink(place, options, UNLINK_PATIENCE, |_| Ok(())) {
             Ok(()) | Err(UnlinkError::Open(OpenError::NotFound { .. })) => {}
             Err(error) => return Err(error.into()),
         }
@@ -206,7 +203,7 @@ fn build_file(
             },
             Errno::NOSPC | Errno::DQUOT => CreateError::NoSpace {
                 need: header.bytes,
-                free: rustix::fs::statvfs(dir).map_or(0, |fs| fs.f_bavail * fs.f_frsize),
+                free: rustix::fs::statvfs(dir).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize)),
                 place: dir.display().to_string(),
                 hint: " (it may have no inodes left)",
             },
@@ -262,6 +259,11 @@ fn reserve(fd: BorrowedFd<'_>, dir: Option<&Path>, bytes: u64) -> Result<(), Cre
         place: place(),
         hint,
     };
+    // Looked at first, so that a hopeless attempt does not fill the disk up before it fails. A file
+    // system without a limit of its own says that it has no blocks at all.
+    if let Some(free) = free_blocks(fd).filter(|&free| free < bytes) {
+        return Err(no_space(free, ""));
+    }
     if memory::backs(fd) {
         // A memory file knows no limit, and a tmpfs may be as large as the machine: reserving more
         // than there is would have the kernel kill processes, not return an error.
@@ -274,10 +276,7 @@ fn reserve(fd: BorrowedFd<'_>, dir: Option<&Path>, bytes: u64) -> Result<(), Cre
         let step = RESERVE_STEP.min(bytes - start);
         let reserve = || rustix::fs::fallocate(fd, FallocateFlags::empty(), start, step);
         retry_on_intr(reserve).map_err(|errno| match errno {
-            Errno::NOSPC | Errno::DQUOT => {
-                let free = rustix::fs::fstatvfs(fd).map_or(0, |fs| fs.f_bavail * fs.f_frsize);
-                no_space(free + start, "")
-            }
+            Errno::NOSPC | Errno::DQUOT => no_space(free_blocks(fd).unwrap_or(0) + start, ""),
             Errno::OPNOTSUPP => CreateError::NotSupported {
                 what: format!(
                     "the file system of {} cannot reserve space (fallocate); name another directory with the option dir, on tmpfs, ext4, xfs or btrfs",
@@ -289,6 +288,12 @@ fn reserve(fd: BorrowedFd<'_>, dir: Option<&Path>, bytes: u64) -> Result<(), Cre
         start += step;
     }
     Ok(())
+}
+
+/// Free bytes of the file system, if it has a limit.
+fn free_blocks(fd: BorrowedFd<'_>) -> Option<u64> {
+    let fs = rustix::fs::fstatvfs(fd).ok()?;
+    (fs.f_blocks > 0).then(|| fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
 /// Gives a complete file its name, if that is free.
@@ -486,6 +491,7 @@ fn read_header(file: &File, stat: &Stat) -> Result<Header, ReadHeaderError> {
 pub(crate) fn unlink(
     place: &Place,
     options: &SegmentOptions,
+    patience: Duration,
     check: impl Fn(&Header) -> Result<(), OpenError>,
 ) -> Result<(), UnlinkError> {
     loop {
@@ -498,7 +504,7 @@ pub(crate) fn unlink(
             }
             Err(_) => {}
         }
-        if unlink_inode(place, &file, inode(&stat))? {
+        if unlink_inode(place, &file, inode(&stat), patience)? {
             return Ok(());
         }
         // The name leads to another file by now: judge that one.
@@ -510,10 +516,11 @@ pub(crate) fn unlink_own(
     place: &Place,
     options: &SegmentOptions,
     backing: &Backing,
+    patience: Duration,
 ) -> Result<(), UnlinkError> {
     match open_file(place, options, OFlags::RDWR) {
         Ok((fd, stat)) if inode(&stat) == backing.inode => {
-            unlink_inode(place, &File::from(fd), backing.inode).map(|_| ())
+            unlink_inode(place, &File::from(fd), backing.inode, patience).map(|_| ())
         }
         Ok(_) | Err(OpenError::NotFound { .. }) => Ok(()),
         Err(error) => Err(error.into()),
@@ -525,14 +532,19 @@ pub(crate) fn unlink_own(
 /// Two who remove and re-create could each look, and then one delete the other's new file. So who
 /// takes a name away holds a lock on the file that has it, looks again under the lock, and then
 /// unlinks. The kernel drops the lock of a process that dies; one that is stopped makes the others
-/// give up after a second.
-fn unlink_inode(place: &Place, file: &File, inode: Inode) -> Result<bool, UnlinkError> {
+/// give up when their patience ends.
+fn unlink_inode(
+    place: &Place,
+    file: &File,
+    inode: Inode,
+    patience: Duration,
+) -> Result<bool, UnlinkError> {
     let path = place.path();
     let failed = |call| {
         let path = path.clone();
         move |source: io::Error| UnlinkError::Os { call, path, source }
     };
-    let deadline = Instant::now() + NAME_LOCK_PATIENCE;
+    let deadline = Instant::now() + patience;
     while let Err(errno) = lock(file, libc::F_WRLCK) {
         match errno {
             nix::Error::EAGAIN | nix::Error::EACCES if Instant::now() < deadline => {

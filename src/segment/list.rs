@@ -24,9 +24,20 @@ pub struct SegmentInfo {
     pub owner: u32,
     /// Its permission bits.
     pub mode: u32,
-    /// The structure in it (`None`: one that this version does not know) and its instance id, or why
-    /// it could not be opened.
-    pub content: Result<(Option<Kind>, u128), OpenError>,
+    /// What its header says, or why it could not be opened.
+    pub content: Result<SegmentContent, OpenError>,
+}
+
+/// What the header of a segment says is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentContent {
+    /// The structure; `None` for one that this version of the crate does not know.
+    pub kind: Option<Kind>,
+    /// The schema id that its creator chose.
+    pub schema: u64,
+    /// The random number of this creation.
+    pub instance_id: u128,
 }
 
 /// Lists the segments in the shared memory directory of the system, sorted by path.
@@ -78,7 +89,11 @@ fn inspect(path: &Path) -> Option<SegmentInfo> {
         .ok()?;
     let content = match Header::decode(&start, meta.len()) {
         Err(OpenError::NotASegment) => return None,
-        decoded => decoded.map(|header| (header.kind(), header.instance_id())),
+        decoded => decoded.map(|header| SegmentContent {
+            kind: header.kind(),
+            schema: header.schema,
+            instance_id: header.instance_id(),
+        }),
     };
     Some(SegmentInfo {
         path: path.to_path_buf(),

@@ -21,7 +21,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-pub use self::list::{SegmentInfo, segments, segments_in};
+pub use self::list::{SegmentContent, SegmentInfo, segments, segments_in};
 use self::name::Place;
 pub use self::options::Options;
 pub(crate) use self::options::SegmentOptions;
@@ -36,6 +36,9 @@ use crate::sync::{Access, Word};
 /// How long `open_or_create` keeps trying while there is no room for a segment of its own: a rival
 /// that is about to finish may be what takes the room.
 const RIVAL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long to wait for another process that is taking the same name away.
+pub(crate) const UNLINK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// An attached segment.
 #[derive(Debug)]
@@ -190,12 +193,14 @@ impl Segment {
         kind: Kind,
     ) -> Result<(), UnlinkError> {
         let place = Place::new(&options.dir, name).map_err(OpenError::from)?;
-        os::unlink(&place, options, |header| match header.kind() {
-            Some(found) if found == kind => Ok(()),
-            found => Err(OpenError::Kind {
-                found,
-                wanted: kind,
-            }),
+        os::unlink(&place, options, UNLINK_PATIENCE, |header| {
+            match header.kind() {
+                Some(found) if found == kind => Ok(()),
+                found => Err(OpenError::Kind {
+                    found,
+                    wanted: kind,
+                }),
+            }
         })
     }
 
@@ -250,14 +255,14 @@ impl Segment {
 
     /// Detaches, and tells whether taking the name away went well, if that was to be done.
     pub(crate) fn close(mut self) -> Result<(), UnlinkError> {
-        self.unlink_if_due()
+        self.unlink_if_due(UNLINK_PATIENCE)
     }
 
-    fn unlink_if_due(&mut self) -> Result<(), UnlinkError> {
+    fn unlink_if_due(&mut self, patience: Duration) -> Result<(), UnlinkError> {
         match (self.unlinker.take(), &self.place) {
             // Not in a forked child: the name is its creator's to take away.
             (Some(unlinker), Some(place)) if process::token() == Some(unlinker) => {
-                os::unlink_own(place, &self.options, &self.backing)
+                os::unlink_own(place, &self.options, &self.backing, patience)
             }
             _ => Ok(()),
         }
@@ -266,7 +271,9 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // A destructor has nobody to tell; `close` is there for those who want to know.
-        let _ = self.unlink_if_due();
+        // A destructor has nobody to tell, and waits for nobody: if the lock that it needs is held,
+        // another process is taking the name away from this very segment. `close` is there for those
+        // who want to know.
+        let _ = self.unlink_if_due(Duration::ZERO);
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
+use super::UNLINK_PATIENCE;
 use super::name::Place;
 use super::options::SegmentOptions;
 use crate::error::{CreateError, OpenError, ReplaceError, UnlinkError};
@@ -159,7 +160,7 @@ pub(crate) fn replace(
             Err(CreateError::AlreadyExists { .. }) => {}
             created => return Ok(created?),
         }
-        match unlink(place, options, |_| Ok(())) {
+        match unlink(place, options, UNLINK_PATIENCE, |_| Ok(())) {
             Ok(()) | Err(UnlinkError::Open(OpenError::NotFound { .. })) => {}
             Err(error) => return Err(error.into()),
         }
@@ -233,6 +234,7 @@ fn try_open(place: &Place) -> Result<Backing, OpenError> {
 pub(crate) fn unlink(
     place: &Place,
     options: &SegmentOptions,
+    _: Duration,
     check: impl Fn(&Header) -> Result<(), OpenError>,
 ) -> Result<(), UnlinkError> {
     match open(place, options) {
@@ -253,6 +255,7 @@ pub(crate) fn unlink_own(
     place: &Place,
     _: &SegmentOptions,
     backing: &Backing,
+    _: Duration,
 ) -> Result<(), UnlinkError> {
     if backing.is_current(place) {
         unlink_name(place)
