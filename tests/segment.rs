@@ -450,7 +450,11 @@ fn a_directory_of_the_users_choice_holds_the_file() {
 #[test]
 fn the_listing_shows_segments_and_nothing_else() {
     let (good, broken, other) = (Name::new("good"), Name::new("broken"), Name::new("other"));
-    let dict = AtomicDict::options().mode(0o640).create(&good).unwrap();
+    let dict = AtomicDict::options()
+        .mode(0o640)
+        .schema(3)
+        .create(&good)
+        .unwrap();
     AtomicDict::create(&broken, 1).unwrap();
     damage(&broken, 70);
     fs::write(other.path(), "no segment").unwrap();
@@ -459,10 +463,9 @@ fn the_listing_shows_segments_and_nothing_else() {
     let info = find(&good).unwrap();
     assert_eq!((info.bytes, info.mode), (dict.bytes(), 0o640));
     assert_eq!(info.owner, nix::unistd::geteuid().as_raw());
-    assert_eq!(
-        *info.content.as_ref().unwrap(),
-        (Some(Kind::AtomicDict), dict.instance_id())
-    );
+    let content = info.content.as_ref().unwrap();
+    assert_eq!((content.kind, content.schema), (Some(Kind::AtomicDict), 3));
+    assert_eq!(content.instance_id, dict.instance_id());
     assert!(matches!(
         find(&broken).unwrap().content,
         Err(OpenError::Damaged { .. })

@@ -95,8 +95,9 @@ fn verbs() {
     assert_eq!((fresh.load(1), first.load(1)), (0, 1));
     let listed = segments().unwrap();
     let info = listed.iter().find(|info| info.path == name.path()).unwrap();
+    let content = info.content.as_ref().unwrap();
     assert_eq!(
-        *info.content.as_ref().unwrap(),
+        (content.kind, content.instance_id),
         (Some(Kind::AtomicDict), fresh.instance_id())
     );
     AtomicDict::unlink(&name).unwrap();
