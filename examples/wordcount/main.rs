@@ -8,7 +8,8 @@
 //! Without a PATH it takes the sources of the dependencies that cargo keeps on this machine. The
 //! parent first counts all words by itself. It then forks the workers, replaces those that are
 //! killed (with `--kill` it kills some itself, a few a second), and at the end compares every word.
-//! The last line tells the outcome, and so does the exit status.
+//! The last line tells the outcome, and so does the exit status. Ctrl-C ends parent and workers, and
+//! the dictionary, which has no name, is gone with the last of them.
 //!
 //! # How to count exactly once
 //!
@@ -118,7 +119,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Args>> {
 
 fn cargo_sources() -> Result<PathBuf> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
     let sources = home.unwrap_or_default().join("registry/src");
     if !sources.is_dir() {
         let sources = sources.display();
@@ -129,6 +130,7 @@ fn cargo_sources() -> Result<PathBuf> {
 
 /// Whether the workers counted what one process counts.
 fn run(args: Args) -> Result<bool> {
+    // This reads the files for the first time, so that both counts find them in memory.
     let texts = list(&args.paths)?;
 
     let start = Instant::now();
@@ -177,7 +179,7 @@ fn lead(job: &Job, args: &Args, crew: &mut Crew) -> Result<u64> {
         let status = waitpid(None, Some(WaitPidFlag::WNOHANG))?;
         if let Some(pid) = status.pid() {
             let Some(place) = crew.remove(&pid) else {
-                continue; // a child that this program was started with
+                continue; // somebody else's: exec keeps the children of the program before
             };
             match status {
                 WaitStatus::Exited(_, 0) => {}
@@ -185,7 +187,7 @@ fn lead(job: &Job, args: &Args, crew: &mut Crew) -> Result<u64> {
                     kills += 1;
                     crew.insert(fork_worker(job, place)?, place);
                 }
-                _ => return Err(format!("worker {place} failed: {status:?}").into()),
+                _ => return Err(format!("worker {place} gave up: {status:?}").into()),
             }
             continue;
         }
@@ -227,7 +229,7 @@ fn fork_worker(job: &Job, place: usize) -> Result<Pid> {
 /// It draws only when told to. A bar that moves by itself would need a thread, and then no fork
 /// would be safe any more.
 fn progress_bar(job: &Job) -> ProgressBar {
-    let style = "{bar:40} {bytes} of {total_bytes}, {msg}";
+    let style = "{wide_bar} {bytes} of {total_bytes}, {msg}";
     let style = ProgressStyle::with_template(style).expect("the template is a constant");
     ProgressBar::new(job.texts.iter().map(|text| text.bytes).sum()).with_style(style)
 }
@@ -235,8 +237,8 @@ fn progress_bar(job: &Job) -> ProgressBar {
 fn draw(bar: &ProgressBar, job: &Job) {
     let (files, bytes) = job.progress();
     let all = HumanCount(job.texts.len() as u64);
-    bar.set_message(format!("{} of {all} files", HumanCount(files)));
     bar.set_position(bytes);
+    bar.set_message(format!("{} of {all} files", HumanCount(files)));
 }
 
 fn print_top(plain: &Counts<Box<[u8]>>) {
@@ -267,30 +269,25 @@ fn print_speed(who: &str, texts: &[Text], time: Duration) {
 
 /// Compares every word and the total, and prints the last line.
 fn check(job: &Job, plain: &Counts<Box<[u8]>>, workers: usize) -> bool {
-    let words: u64 = plain.values().sum();
-    let counted = job.total();
-    let differ = |(word, n): &(&Box<[u8]>, &u64)| job.count_of(word, workers) != **n;
-    let mut wrong = plain.iter().filter(differ);
-    let (words, distinct) = (HumanCount(words), HumanCount(plain.len() as u64));
-    match wrong.next() {
-        None if counted == words.0 => {
-            println!(
-                "check: equal to the single-process count: {words} words, {distinct} distinct"
-            );
-            true
-        }
-        None => {
-            println!("check: FAILED: {counted} words in all instead of {words}");
-            false
-        }
-        Some((word, n)) => {
-            println!(
-                "check: FAILED: {} of {distinct} words differ, such as {:?}: {} instead of {n}",
-                1 + wrong.count(),
-                String::from_utf8_lossy(word),
-                job.count_of(word, workers),
-            );
-            false
-        }
+    let all = HumanCount(plain.values().sum());
+    let distinct = HumanCount(plain.len() as u64);
+    let counted = plain
+        .iter()
+        .map(|(word, &n)| (word, n, job.count_of(word, workers)));
+    let mut wrong = counted.filter(|&(_, plainly, counted)| counted != plainly);
+    if let Some((word, plainly, counted)) = wrong.next() {
+        let word = String::from_utf8_lossy(word);
+        let n = HumanCount(1 + wrong.count() as u64);
+        println!(
+            "check: FAILED: {n} of {distinct} words differ, such as {word}: {counted}, not {plainly}"
+        );
+        return false;
     }
+    let total = HumanCount(job.total());
+    if total.0 != all.0 {
+        println!("check: FAILED: every word is right, but there are {total} in all, not {all}");
+        return false;
+    }
+    println!("check: equal to the single-process count: {all} words, {distinct} distinct");
+    true
 }

@@ -13,15 +13,15 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::Result;
 
 /// A file as it was when the program began.
-pub struct Text {
+pub(crate) struct Text {
     path: PathBuf,
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     hash: u64,
 }
 
 impl Text {
     /// Reads the file again. One that is no longer the same would spoil the comparison.
-    pub fn read<'a>(&self, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+    pub(crate) fn read<'a>(&self, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
         read(&self.path, buffer)?;
         if xxh3_64(buffer) != self.hash {
             let path = self.path.display();
@@ -41,7 +41,7 @@ fn read(path: &Path, buffer: &mut Vec<u8>) -> Result<()> {
 
 /// The regular files among `paths` and in the directories among them. A symbolic link is followed
 /// if it is one of `paths`, and passed over elsewhere.
-pub fn list(paths: &[PathBuf]) -> Result<Vec<Text>> {
+pub(crate) fn list(paths: &[PathBuf]) -> Result<Vec<Text>> {
     let mut texts = Vec::new();
     let mut buffer = Vec::new();
     for found in paths.iter().flat_map(WalkDir::new) {
@@ -62,18 +62,29 @@ pub fn list(paths: &[PathBuf]) -> Result<Vec<Text>> {
     Ok(texts)
 }
 
+/// Whether a byte belongs to a word. Looking it up takes a sixth off the time of a run.
+const IN_WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = byte == b'_' as usize || (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
+
 /// A word is a run of ASCII letters, digits and `_` that does not begin with a digit. Case counts.
-pub fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'))
+pub(crate) fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&byte| !IN_WORD[usize::from(byte)])
         .filter(|word| word.first().is_some_and(|byte| !byte.is_ascii_digit()))
 }
 
 /// How often each word was met.
-pub type Counts<K> = HashMap<K, u64, BuildHasherDefault<WordHasher>>;
+pub(crate) type Counts<K> = HashMap<K, u64, BuildHasherDefault<WordHasher>>;
 
 /// Hashes a word by XXH3, and a key of the dictionary, which is a hash already, to itself.
 #[derive(Default)]
-pub struct WordHasher(u64);
+pub(crate) struct WordHasher(u64);
 
 impl Hasher for WordHasher {
     fn write(&mut self, word: &[u8]) {
@@ -93,7 +104,7 @@ impl Hasher for WordHasher {
 }
 
 /// What the workers are compared with: one process and an ordinary map.
-pub fn count_plainly(texts: &[Text]) -> Result<Counts<Box<[u8]>>> {
+pub(crate) fn count_plainly(texts: &[Text]) -> Result<Counts<Box<[u8]>>> {
     let mut counts = Counts::default();
     let mut buffer = Vec::new();
     for text in texts {

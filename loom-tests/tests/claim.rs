@@ -1,12 +1,13 @@
 //! The edge `claim`: keys enter the table once, and who sees a key sees what came before it.
 #![cfg(loom)]
 
+use forkmap::model::Access;
 use forkmap::model::counters::Full;
 use forkmap_loom_tests::{BOTH, Table, explore, join, key, spawn, zero_key};
 
 #[test]
 fn one_key_claimed_by_two_is_one_key() {
-    explore("one key, two claimers", None, 1, || {
+    explore("one key, two claimers", None, 10, || {
         let table = Table::new(2);
         let a = key(2, 0, 0);
         let slots = join([0, 1].map(|_| spawn(&table, move |table| table.view().claim(a))));
@@ -18,7 +19,7 @@ fn one_key_claimed_by_two_is_one_key() {
 /// The path starts at the last slot, so the second key of it stands at the first.
 #[test]
 fn two_keys_of_one_home_get_two_slots() {
-    explore("two keys of one home", None, 1, || {
+    explore("two keys of one home", None, 12, || {
         let table = Table::new(2);
         let keys = [0, 1].map(|n| key(2, 1, n));
         let slots = join(keys.map(|key| {
@@ -35,7 +36,7 @@ fn two_keys_of_one_home_get_two_slots() {
 
 #[test]
 fn three_keys_of_one_home_get_three_slots() {
-    explore("three keys of one home", None, 1, || {
+    explore("three keys of one home", None, 8_000, || {
         let table = Table::new(3);
         let keys = [0, 1, 2].map(|n| key(3, 1, n));
         let mut slots =
@@ -49,7 +50,7 @@ fn three_keys_of_one_home_get_three_slots() {
 /// The other key of the path may push the shared one along, but cannot come between its claimers.
 #[test]
 fn one_key_claimed_by_two_while_its_path_grows_is_one_key() {
-    explore("one key, two claimers, path grows", None, 1, || {
+    explore("one key, two claimers, path grows", None, 2_500, || {
         let table = Table::new(3);
         let [first, a, b] = [0, 1, 2].map(|n| key(3, 1, n));
         table.claim(first);
@@ -63,7 +64,7 @@ fn one_key_claimed_by_two_while_its_path_grows_is_one_key() {
 
 #[test]
 fn the_last_free_slot_goes_to_one_key() {
-    explore("the last free slot", None, 1, || {
+    explore("the last free slot", None, 10, || {
         let table = Table::new(2);
         let [first, a, b] = [0, 1, 2].map(|n| key(2, 1, n));
         table.claim(first);
@@ -81,7 +82,7 @@ fn the_last_free_slot_goes_to_one_key() {
 /// different things about that.
 #[test]
 fn the_last_free_slot_goes_to_one_key_for_all_who_claim_it() {
-    explore("the last free slot, one key twice", None, 1, || {
+    explore("the last free slot, one key twice", None, 1_000, || {
         let table = Table::new(1);
         let [a, b] = [0, 1].map(|n| key(1, 0, n));
         let slots = join([a, b, a].map(|key| spawn(&table, move |table| table.view().claim(key))));
@@ -96,7 +97,7 @@ fn the_last_free_slot_goes_to_one_key_for_all_who_claim_it() {
 
 #[test]
 fn the_key_whose_hash_is_zero_is_claimed_once_and_takes_no_room() {
-    explore("the key of hash 0", None, 1, || {
+    explore("the key of hash 0", None, 200, || {
         let table = Table::new(1);
         let (zero, other) = (zero_key(), key(1, 0, 0));
         let slots = join([zero, other, zero].map(|key| {
@@ -121,7 +122,7 @@ fn a_look_up_sees_each_key_from_its_claim_on() {
         explore(
             &format!("look-up while the path grows, {access:?}"),
             None,
-            1,
+            20,
             move || {
                 let table = Table::new(3);
                 let [first, second, a, b] = [0, 1, 2, 3].map(|n| key(3, 1, n));
@@ -148,14 +149,14 @@ fn a_look_up_sees_each_key_from_its_claim_on() {
     }
 }
 
-/// Some path is longer for whoever looks than for whoever claimed: the look-up has to walk it all.
+/// The claimer of `a` says so by a flag, while another claimer may push `a` one slot further.
 #[test]
 fn a_miss_means_that_the_key_was_not_claimed() {
     for access in BOTH {
         explore(
             &format!("a miss is exact, {access:?}"),
             None,
-            1,
+            3_000,
             move || {
                 let table = Table::new(3);
                 let [flag, a, b] = [0, 1, 2].map(|n| key(3, 1, n));
@@ -182,10 +183,30 @@ fn a_miss_means_that_the_key_was_not_claimed() {
     }
 }
 
+/// One thread more than can be explored to the end.
+#[test]
+fn a_look_up_among_three_claimers_finds_a_key_in_one_place() {
+    explore("look-up among three claimers", Some(4), 100_000, || {
+        let table = Table::new(2);
+        let [a, b] = [0, 1].map(|n| key(2, 1, n));
+        let claimers =
+            [a, b, a].map(|key| spawn(&table, move |table| table.view().claim(key).ok()));
+        let reader = spawn(&table, move |table| {
+            [0, 1].map(|_| table.view_with(Access::ReadOnly).find(a))
+        });
+        let [first, _, second] = join(claimers);
+        let [[early, late]] = join([reader]);
+        assert_eq!(first, second);
+        assert!(early.is_none() || early == first);
+        assert!(late == first || late.is_none() && early.is_none());
+        table.check(&[a, b]);
+    });
+}
+
 #[test]
 fn iteration_sees_each_key_once() {
     for access in BOTH {
-        explore(&format!("iteration, {access:?}"), None, 1, move || {
+        explore(&format!("iteration, {access:?}"), None, 1_000, move || {
             let table = Table::new(3);
             let [first, a, b] = [0, 1, 2].map(|n| key(3, 1, n));
             table.claim(first);
@@ -211,27 +232,77 @@ fn iteration_sees_each_key_once() {
     }
 }
 
-/// Whoever meets a key may rely on what its claimer did before: by a look-up, by iteration, or as
-/// the claimer of another key that found the slot taken, by its look or by its compare-exchange.
+/// Of two keys that one process claims in turn, nobody finds the second without the first.
 #[test]
-fn who_meets_a_key_sees_what_came_before_it() {
-    let [data, flag, other] = [0, 1, 2].map(|n| key(3, 1, n));
-    let meets_after = |name: &str, flag, meets: Meets| {
-        explore(&format!("claim after store, {name}"), None, 1, move || {
+fn keys_appear_in_the_order_of_their_claims() {
+    for access in BOTH {
+        explore(&format!("two in turn, {access:?}"), None, 8, move || {
             let table = Table::new(3);
-            table.claim(data);
+            let [first, second] = [0, 2].map(|home| key(3, home, 0));
             let writer = spawn(&table, move |table| {
-                table.value(1).store(7);
-                table.claim(flag);
+                table.claim(first);
+                table.claim(second);
             });
             let reader = spawn(&table, move |table| {
-                // Loaded without the fences of a read-only view: they must not help out here.
-                assert!(!meets(table, flag) || table.value(1).load() == 7);
+                let table = table.view_with(access);
+                let late = table.find(second);
+                assert!(late.is_none() || table.find(first).is_some());
             });
             join([writer, reader]);
         });
-    };
-    for access in BOTH {
-        let find = Box::new(move |t: &Table, key| t.view_with(access).find(key).is_some());
     }
+}
+
+/// A writer stores data and then claims `flag`. A reader that `meets` the flag must see the data.
+fn stored_before_claimed(
+    name: &str,
+    flag: u64,
+    meets: impl Fn(&Table) -> bool + Copy + Send + Sync + 'static,
+) {
+    explore(&format!("store, then claim; {name}"), None, 8, move || {
+        let table = Table::new(3);
+        table.claim(key(3, 1, 0));
+        let writer = spawn(&table, move |table| {
+            table.value(1).store(7);
+            table.claim(flag);
+        });
+        let reader = spawn(&table, move |table| {
+            // Without the fences that a read-only load has: they must not help out here.
+            assert!(!meets(table) || table.value(1).load() == 7);
+        });
+        join([writer, reader]);
+    });
+}
+
+#[test]
+fn who_finds_a_key_sees_what_came_before_it() {
+    for access in BOTH {
+        for (name, flag) in [
+            ("find", key(3, 1, 1)),
+            ("find the key of hash 0", zero_key()),
+        ] {
+            stored_before_claimed(&format!("{name}, {access:?}"), flag, move |table| {
+                table.view_with(access).find(flag).is_some()
+            });
+        }
+    }
+}
+
+#[test]
+fn who_iterates_over_a_key_sees_what_came_before_it() {
+    for access in BOTH {
+        stored_before_claimed(
+            &format!("iterate, {access:?}"),
+            key(3, 1, 1),
+            move |table| table.view_with(access).next_claimed(2).is_some(),
+        );
+    }
+}
+
+/// A claimer that finds its first slot taken, by its look or by its compare-exchange.
+#[test]
+fn who_makes_way_for_a_key_sees_what_came_before_it() {
+    stored_before_claimed("claim another key", key(3, 1, 1), |table| {
+        table.view().claim(key(3, 1, 2)) == Ok(0)
+    });
 }
