@@ -168,7 +168,7 @@ pub(crate) fn replace(
 }
 
 pub(crate) fn anonymous(_: &SegmentOptions, _: &Header) -> Result<Backing, CreateError> {
-    let what = "the portable backend has no anonymous segments; use create_unique".to_owned();
+    let what = "the portable backend has no anonymous segments; use create_unique, whose handle forked children inherit just as well".to_owned();
     Err(CreateError::NotSupported { what })
 }
 

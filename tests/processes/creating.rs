@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use forkmap::{AtomicDict, OpenError};
+use forkmap::{AtomicDict, OpenError, ReplaceError, UnlinkError};
 use libtest_mimic::Trial;
 use nix::errno::Errno;
 use nix::sys::ptrace;
@@ -109,6 +110,10 @@ pub(crate) fn tests() -> Vec<Trial> {
             },
         ),
         test(
+            "a_stopped_process_that_goes_on_takes_away_no_newer_segment",
+            stopped_unlinkers,
+        ),
+        test(
             "a_creator_killed_at_any_system_call_leaves_nothing_or_a_whole_segment",
             killed_creators,
         ),
@@ -119,7 +124,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 pub(crate) fn race(name: &str) {
     let start = |_| {
         command("join", &[name])
-            .stdout(std::process::Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap()
     };
@@ -193,10 +198,55 @@ fn killed_creators() {
     }
 }
 
+/// FP3: stopped at every system call of creating, dropping and taking its own name away, while a rival
+/// replaces the segment, and resumed. The rival's is never taken away.
+fn stopped_unlinkers() {
+    let (mut points, mut busy) = (0, 0);
+    loop {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let mut options = AtomicDict::options();
+        options.dir(dir.path());
+        let Some(stopped) = run_to_system_call("unlink_on_drop", dir.path(), points) else {
+            break;
+        };
+        let rival = options.create_or_replace("victim");
+        ptrace::detach(stopped, None).unwrap();
+        let end = waitpid(stopped, None).unwrap();
+        match rival {
+            Ok(rival) => assert!(rival.is_current(), "taken away by one stopped at {points}"),
+            // The name is about to go: its lock is held.
+            Err(ReplaceError::Unlink(UnlinkError::Busy { .. })) => busy += 1,
+            Err(error) => panic!("{error}"),
+        }
+        // It found the name taken, or made its segment and saw it replaced.
+        assert!(matches!(end, WaitStatus::Exited(_, 0 | 101)), "{end:?}");
+        points += 1;
+    }
+    println!("stopped at {points} points, a rival gave up at {busy}");
+    assert!(points >= 50 && (1..10).contains(&busy));
+}
+
 /// Runs a child to its `n`-th stop at a system call (entry or exit) and kills it there. `true` if it
 /// ended before.
 fn kill_at_system_call(verb: &str, dir: &Path, n: usize) -> bool {
+    let Some(pid) = run_to_system_call(verb, dir, n) else {
+        return true;
+    };
+    ptrace::kill(pid).unwrap();
+    loop {
+        match waitpid(pid, None) {
+            Ok(WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => return false,
+            Ok(_) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Starts a child and has it stop at the `n`-th entry or exit of a system call. `None` if it ends
+/// before.
+fn run_to_system_call(verb: &str, dir: &Path, n: usize) -> Option<Pid> {
     let mut command = command("create-in", &[verb, dir.to_str().unwrap()]);
+    command.stderr(Stdio::null());
     // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
     unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };
     #[expect(
@@ -215,17 +265,10 @@ fn kill_at_system_call(verb: &str, dir: &Path, n: usize) -> bool {
         assert!(Instant::now() < patience);
         ptrace::syscall(pid, None).unwrap();
         match waitpid(pid, None).unwrap() {
-            WaitStatus::Exited(_, 0) => return true,
+            WaitStatus::Exited(_, 0) => return None,
             WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
             other => panic!("{verb}: {other:?}"),
         }
     }
-    ptrace::kill(pid).unwrap();
-    loop {
-        match waitpid(pid, None) {
-            Ok(WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => return false,
-            Ok(_) => {}
-            Err(error) => panic!("{error}"),
-        }
-    }
+    Some(pid)
 }
