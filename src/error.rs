@@ -49,20 +49,19 @@ pub enum CreateError {
     },
     /// The pages cannot be reserved. They are reserved at creation so that no later access can fail.
     #[error(
-        "no room for {need} bytes in {place}, where {free} are free{hint}; ask for a smaller capacity, remove segments that nobody needs (forkmap::segments lists them), or put the segment elsewhere with the option dir"
+        "no room for {need} bytes in {place}{}; ask for a smaller capacity, remove segments that nobody needs (forkmap::segments lists them), or put the segment elsewhere with the option dir",
+        free.map_or(String::new(), |free| format!(", where {free} are free"))
     )]
     NoSpace {
         /// Bytes that the segment needs.
         need: u64,
-        /// Bytes that were free when it was tried, 0 if unknown.
-        free: u64,
-        /// The directory, or "memory".
+        /// Bytes that were free when it was tried, if that is what was lacking and is known.
+        free: Option<u64>,
+        /// The directory, or whose memory.
         place: String,
-        /// More about the cause, empty or starting with a blank.
-        hint: &'static str,
     },
     /// The directory for the segment does not exist.
-    #[error("there is no directory {}; create it, or name another one with the option dir", dir.display())]
+    #[error("there is no directory {dir:?}; create it, or name another one with the option dir")]
     NoDirectory {
         /// The directory.
         dir: PathBuf,
@@ -110,8 +109,8 @@ pub enum OpenError {
         /// Where.
         path: PathBuf,
     },
-    /// This process may not open it.
-    #[error("no permission to open {}; ask its owner for a wider mode, or open it with read_only(true)", path.display())]
+    /// This process may not open it, at least not for writing.
+    #[error("no permission to open {}; ask its owner for a wider mode, or, if it is only to be read, open it with read_only(true)", path.display())]
     PermissionDenied {
         /// Where.
         path: PathBuf,
@@ -138,8 +137,47 @@ pub enum OpenError {
         /// The effective user id of this process.
         ours: u32,
     },
+    /// It is not what the caller takes it for.
+    #[error("{place}: {mismatch}")]
+    Mismatch {
+        /// Where.
+        place: String,
+        /// What is wrong, with both sides.
+        #[source]
+        mismatch: Mismatch,
+    },
+    /// Its creator has not finished, and died or was stopped in between (portable backend only).
+    #[error("{} was never finished: its creator died or was stopped; remove it with unlink, or replace it with create_or_replace", path.display())]
+    NotReady {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The system lacks something that the options ask for.
+    #[error("{what}")]
+    NotSupported {
+        /// What is lacking.
+        what: String,
+    },
+    /// Any other failure of a system call.
+    #[error("{call} failed for {place}: {source}")]
+    Os {
+        /// The system call.
+        call: &'static str,
+        /// The path, or "descriptor".
+        place: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// How a segment differs from what is expected of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Mismatch {
     /// It does not start as a segment does.
-    #[error("this is not a forkmap segment: its first bytes are others; choose another name")]
+    #[error(
+        "this is not a forkmap segment, its first bytes are others; choose another name, or delete the file if you know what it is"
+    )]
     NotASegment,
     /// It was made on a machine of the other byte order.
     #[error(
@@ -212,28 +250,6 @@ pub enum OpenError {
         /// Entries asked for.
         asked: u64,
     },
-    /// Its creator has not finished, and died or was stopped in between (portable backend only).
-    #[error("{} was never finished: its creator died or was stopped; remove it with unlink, or replace it with create_or_replace", path.display())]
-    NotReady {
-        /// Where.
-        path: PathBuf,
-    },
-    /// The system lacks something that the options ask for.
-    #[error("{what}")]
-    NotSupported {
-        /// What is lacking.
-        what: String,
-    },
-    /// Any other failure of a system call.
-    #[error("{call} failed for {place}: {source}")]
-    Os {
-        /// The system call.
-        call: &'static str,
-        /// The path, or "descriptor".
-        place: String,
-        /// What the system said.
-        source: io::Error,
-    },
 }
 
 /// Why `open_or_create` could do neither.
@@ -255,14 +271,15 @@ pub enum UnlinkError {
     /// It could not be opened to see whether it is a segment, or is none that the options allow.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Another process is about to take the same name away, and has not moved on for a second.
-    #[error("another process has been removing {} for more than a second: it may be stopped; try again, or let that process go on", path.display())]
+    /// Another process has held the lock of those who take the name away for more than a second:
+    /// it was stopped in between, or it means to hold others up (who may read the file can).
+    #[error("another process holds the lock for removing {} for more than a second, perhaps because it is stopped; try again, or find it (fuser) and let it go on", path.display())]
     Busy {
         /// Where.
         path: PathBuf,
     },
     /// This process may not remove files there.
-    #[error("no permission to remove {}: in a directory with the sticky bit only its owner can", path.display())]
+    #[error("no permission to remove {}: it takes the right to write it and its directory, and in one with the sticky bit only its owner can", path.display())]
     PermissionDenied {
         /// Where.
         path: PathBuf,
@@ -279,7 +296,8 @@ pub enum UnlinkError {
     },
 }
 
-/// Why `create_or_replace` failed. The old segment, if there was one, still has its name.
+/// Why `create_or_replace` failed. The old segment, if there was one, still has its name, unless
+/// another process took the name away or took it for itself meanwhile.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplaceError {
@@ -329,13 +347,13 @@ impl From<OpenError> for io::Error {
     fn from(error: OpenError) -> Self {
         use OpenError::*;
         let kind = match &error {
-            InvalidName(_) | TooSmall { .. } => io::ErrorKind::InvalidInput,
+            InvalidName(_) => io::ErrorKind::InvalidInput,
             NotFound { .. } => io::ErrorKind::NotFound,
             PermissionDenied { .. } | ForeignOwner { .. } => io::ErrorKind::PermissionDenied,
             NotReady { .. } => io::ErrorKind::TimedOut,
             NotSupported { .. } => io::ErrorKind::Unsupported,
             Os { source, .. } => source.kind(),
-            _ => io::ErrorKind::InvalidData,
+            NotAFile { .. } | Mismatch { .. } => io::ErrorKind::InvalidData,
         };
         io::Error::new(kind, error)
     }

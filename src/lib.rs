@@ -38,7 +38,8 @@ mod segment;
 mod dict;
 
 pub use error::{
-    CreateError, InsertError, InvalidName, OpenError, OpenOrCreateError, ReplaceError, UnlinkError,
+    CreateError, InsertError, InvalidName, Mismatch, OpenError, OpenOrCreateError, ReplaceError,
+    UnlinkError,
 };
 pub use identity::{Kind, TypeShape};
 

@@ -38,24 +38,36 @@ pub enum Access {
     ReadOnly,
 }
 
-/// A sequentially consistent load, in the form that the pages under `word` allow.
+/// Makes the [`load`]s in `loads` sequentially consistent, in the form that the pages allow.
 ///
 /// Rust promises only *relaxed* loads to work on read-only pages (`std::sync::atomic`, "Atomic
-/// accesses to read-only memory"). So a read-only view gets the same order from fences.
+/// accesses to read-only memory"), so there the order comes from fences around all loads of one look:
+/// enough where the outcome hangs on one of them, because the others load words that never change
+/// again.
+#[inline]
+pub fn read<T>(access: Access, loads: impl FnOnce() -> T) -> T {
+    if access == Access::ReadOnly {
+        // SeqCst: the loads see at least every SeqCst store that precedes this fence in the total
+        // order.
+        fence(SeqCst);
+    }
+    let seen = loads();
+    if access == Access::ReadOnly {
+        // SeqCst: it acquires what the writers of the loaded words released, and keeps two looks of
+        // one thread in the total order.
+        fence(SeqCst);
+    }
+    seen
+}
+
+/// A load within [`read`].
 #[inline]
 pub fn load(word: &Word, access: Access) -> u64 {
     match access {
         // SeqCst: one total order over all words of the segment, so that of two processes that
         // each change one key and then look at the other's, at least one sees the other.
         Access::ReadWrite => word.load(SeqCst),
-        Access::ReadOnly => {
-            // SeqCst fence before: this load sees at least every SeqCst store that precedes the
-            // fence in the total order. SeqCst fence after: it acquires what the word's writer
-            // released, and keeps two loads of one thread in the total order.
-            fence(SeqCst);
-            let value = word.load(Relaxed);
-            fence(SeqCst);
-            value
-        }
+        // Relaxed: ordered by the fences of `read`.
+        Access::ReadOnly => word.load(Relaxed),
     }
 }

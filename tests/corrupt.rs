@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
 
-use forkmap::{AtomicDict, OpenError, Options};
+use forkmap::{AtomicDict, Mismatch, OpenError, Options};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
@@ -77,11 +77,22 @@ fn ten_thousand_damaged_headers_and_wrong_lengths_are_refused() {
         assert!(
             matches!(
                 error,
-                OpenError::NotASegment
-                    | OpenError::ByteOrder
-                    | OpenError::Version { .. }
-                    | OpenError::Length { .. }
-                    | OpenError::Damaged { .. }
+                OpenError::Mismatch {
+                    mismatch: Mismatch::NotASegment,
+                    ..
+                } | OpenError::Mismatch {
+                    mismatch: Mismatch::ByteOrder,
+                    ..
+                } | OpenError::Mismatch {
+                    mismatch: Mismatch::Version { .. },
+                    ..
+                } | OpenError::Mismatch {
+                    mismatch: Mismatch::Length { .. },
+                    ..
+                } | OpenError::Mismatch {
+                    mismatch: Mismatch::Damaged { .. },
+                    ..
+                }
             ),
             "{error:?}"
         );
@@ -115,18 +126,30 @@ fn impossible_geometry_is_refused() {
         reseal(&mut bytes);
         fs::write(&file, &bytes).unwrap();
         let error = options.open("victim").unwrap_err();
-        assert!(matches!(error, OpenError::Damaged { .. }), "{bad}: {error}");
+        assert!(
+            matches!(
+                error,
+                OpenError::Mismatch {
+                    mismatch: Mismatch::Damaged { .. },
+                    ..
+                }
+            ),
+            "{bad}: {error}"
+        );
     }
     for length in [0, 8, 4088, 8192, good.len() as u64 * 2, 1 << 62, u64::MAX] {
         let mut bytes = good.clone();
         put(&mut bytes, LENGTH, length);
         reseal(&mut bytes);
         fs::write(&file, &bytes).unwrap();
-        let error = options.open("victim").unwrap_err();
-        assert!(
-            matches!(error, OpenError::Length { .. }),
-            "{length}: {error}"
-        );
+        let OpenError::Mismatch { mismatch, .. } = options.open("victim").unwrap_err() else {
+            panic!("{length}")
+        };
+        match mismatch {
+            Mismatch::Length { expected, .. } => assert_eq!(expected, length),
+            Mismatch::Damaged { .. } => assert_ne!(length % 4096, 0),
+            other => panic!("{length}: {other}"),
+        }
     }
     // Header and file agree, on a length that no table of these slots has.
     let mut bytes = good.clone();
@@ -135,8 +158,64 @@ fn impossible_geometry_is_refused() {
     fs::write(&file, &bytes[..256]).unwrap();
     assert!(matches!(
         options.open("victim"),
-        Err(OpenError::Damaged { .. })
+        Err(OpenError::Mismatch {
+            mismatch: Mismatch::Damaged { .. },
+            ..
+        })
     ));
+}
+
+/// The same with everything at random, and with whatever length the file really has. None of it may
+/// leave a mapping behind either.
+#[test]
+fn random_headers_with_a_right_checksum_do_no_harm() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let file = dir.path().join("victim");
+    let (options, good) = segment(dir.path());
+    let mappings = || {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines()
+            .filter(|line| line.contains(dir.path().to_str().unwrap()))
+            .count()
+    };
+    let mut rng = SmallRng::seed_from_u64(11);
+    let (mut opened, mut refused) = (0, 0);
+    for _ in 0..3000 {
+        let mut bytes = good.clone();
+        bytes.resize(rng.random_range(256..3 * good.len()), 0);
+        // What the file has, so that more than the length is looked at.
+        let length = bytes.len() as u64;
+        put(&mut bytes, LENGTH, length);
+        let word = if rng.random() {
+            rng.random_range(0..2000)
+        } else {
+            rng.random()
+        };
+        put(&mut bytes, 8 * rng.random_range(3..31), word);
+        reseal(&mut bytes);
+        fs::write(&file, &bytes).unwrap();
+        match options.open("victim") {
+            Ok(dict) => {
+                exercise(&dict, &mut rng, 3);
+                opened += 1;
+            }
+            Err(_) => refused += 1,
+        }
+        if rng.random_range(0..3) == 0 {
+            let whole = bytes.len().next_multiple_of(4096);
+            bytes.resize(whole, 0);
+            put(&mut bytes, LENGTH, whole as u64);
+            reseal(&mut bytes);
+            fs::write(&file, &bytes).unwrap();
+            if let Ok(dict) = options.open("victim") {
+                exercise(&dict, &mut rng, 3);
+                opened += 1;
+            }
+        }
+    }
+    println!("{opened} opened, {refused} refused");
+    assert!(opened > 10 && refused > 1000);
+    assert_eq!(mappings(), 0, "a mapping is left behind");
 }
 
 /// FM2: words that nobody of ours wrote. Any value may come out, but every call returns.

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use common::Name;
-use forkmap::{AtomicDict, CreateError, InsertError};
+use forkmap::{AtomicDict, CreateError, InsertError, OpenOrCreateError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -203,6 +203,20 @@ fn views_of_other_types_share_the_bits() {
     assert_eq!(signed.entry(2).unwrap().fetch_add(8), -8);
     assert_eq!(signed.entry(2).unwrap().fetch_sub(1), 0);
     assert_eq!(signed.get(2), Some(-1));
+    assert_eq!(signed.fetch_max(2, -5), Ok(-1));
+    assert_eq!(signed.fetch_min(2, -5), Ok(-1));
+    assert_eq!(signed.fetch_add_bounded(2, 5, 0), Ok(Ok(-5)));
+    assert_eq!(signed.fetch_add_bounded(2, 1, 0), Ok(Err(0)));
+    assert_eq!(signed.fetch_sub_bounded(2, 1, -1), Ok(Ok(0)));
+    assert_eq!(signed.fetch_sub_bounded(2, 1, -1), Ok(Err(-1)));
+    let entry = signed.entry(2).unwrap();
+    assert_eq!(
+        (entry.fetch_max(i64::MAX), entry.fetch_min(i64::MIN)),
+        (-1, i64::MAX)
+    );
+    assert_eq!(entry.fetch_sub_bounded(1, i64::MIN), Err(i64::MIN));
+    assert_eq!(entry.fetch_add_bounded(1, i64::MAX), Ok(i64::MIN));
+    signed.store(2, -1).unwrap();
     assert_eq!(signed.iter().find(|&(key, _)| key == 2), Some((2, -1)));
 
     #[repr(C, align(8))]
@@ -236,6 +250,17 @@ fn views_of_other_types_share_the_bits() {
     );
     assert_eq!(jobs.entry(9).unwrap().load(), taken);
     assert_eq!(dict.cast::<[u8; 8]>().load(9), [3, 0, 0, 0, 1, 0, 0, 0]);
+}
+
+/// Nobody interferes, so there is nothing to call the closure again for.
+#[test]
+fn an_update_calls_its_closure_once() {
+    let dict = dict(10);
+    for key in [1, 1, 2] {
+        let mut token = Some(7);
+        assert!(dict.fetch_update(key, |_| token.take()).unwrap().is_ok());
+        assert_eq!(dict.load(key), 7);
+    }
 }
 
 /// FP24.
@@ -323,6 +348,10 @@ fn a_capacity_that_cannot_be_is_refused_before_anything_is_made() {
         for error in [
             AtomicDict::create(&name, capacity).unwrap_err(),
             AtomicDict::anonymous(capacity).unwrap_err(),
+            match AtomicDict::open_or_create(&name, capacity).unwrap_err() {
+                OpenOrCreateError::Create(error) => error,
+                error => panic!("{error}"),
+            },
         ] {
             let CreateError::NoSpace { need, free, .. } = error else {
                 panic!("{error}")
@@ -334,7 +363,7 @@ fn a_capacity_that_cannot_be_is_refused_before_anything_is_made() {
                     .required_bytes()
                     .unwrap()
             );
-            assert!(0 < free && free < need);
+            assert!(0 < free.unwrap() && free.unwrap() < need);
         }
     }
     assert!(!name.exists());
@@ -366,4 +395,11 @@ fn handles_go_between_threads_and_print_no_data() {
         "{text}"
     );
     assert_eq!(format!("{:?}", dict.entry(1).unwrap()), "Entry(77777)");
+    let texts = [format!("{:?}", dict.iter()), format!("{:?}", dict.keys())];
+    assert!(
+        texts
+            .iter()
+            .all(|text| text.len() < 50 && !text.contains("77777")),
+        "{texts:?}"
+    );
 }

@@ -12,8 +12,8 @@ use std::os::unix::net::UnixListener;
 
 use common::Name;
 use forkmap::{
-    AtomicDict, CreateError, InsertError, Kind, OpenError, OpenOrCreateError, ReplaceError,
-    UnlinkError, segments, segments_in,
+    AtomicDict, CreateError, InsertError, Kind, Mismatch, OpenError, OpenOrCreateError,
+    ReplaceError, UnlinkError, segments, segments_in,
 };
 
 #[test]
@@ -85,13 +85,13 @@ fn each_verb_does_what_it_says_about_a_name_that_is_taken() {
 /// FS1.
 #[test]
 fn bad_names_are_refused_by_every_verb_and_nothing_is_made() {
-    let before = fs::read_dir("/dev/shm").unwrap().count();
     let longest = "n".repeat(201);
     for bad in [
         "", "/", "/x", "a/b", "..", ".x", "-x", "a\0", "a\n", "ü", "a b", &longest,
     ] {
         let mut options = AtomicDict::options();
-        // A directory that does not exist: it is not even looked for.
+        // A directory that does not exist: it is not even looked for. (That no system call is made
+        // at all is seen in `processes`.)
         options.dir("/nonexistent");
         assert!(
             matches!(options.create(bad), Err(CreateError::InvalidName(_))),
@@ -117,8 +117,6 @@ fn bad_names_are_refused_by_every_verb_and_nothing_is_made() {
     let longest = Name::new(&"n".repeat(200 - 40));
     AtomicDict::create(&longest, 1).unwrap();
     drop(longest);
-    // Other tests come and go, but none leaves two hundred names.
-    assert!(fs::read_dir("/dev/shm").unwrap().count() < before + 200);
 }
 
 /// FS4: whatever stands at the name, it is not followed, not waited for and not touched.
@@ -168,11 +166,17 @@ fn foreign_files_are_neither_opened_nor_removed() {
         fs::write(name.path(), content).unwrap();
         assert!(matches!(
             AtomicDict::open(&name),
-            Err(OpenError::NotASegment)
+            Err(OpenError::Mismatch {
+                mismatch: Mismatch::NotASegment,
+                ..
+            })
         ));
         assert!(matches!(
             AtomicDict::unlink(&name),
-            Err(UnlinkError::Open(OpenError::NotASegment))
+            Err(UnlinkError::Open(OpenError::Mismatch {
+                mismatch: Mismatch::NotASegment,
+                ..
+            }))
         ));
         assert!(AtomicDict::options().create_or_replace(&name).is_err());
         assert_eq!(fs::read(name.path()).unwrap(), content);
@@ -192,9 +196,12 @@ fn another_schema_or_too_small_a_capacity_is_refused() {
     assert!(
         matches!(
             error,
-            OpenError::Schema {
-                found: 0xA,
-                wanted: 0
+            OpenError::Mismatch {
+                mismatch: Mismatch::Schema {
+                    found: 0xA,
+                    wanted: 0
+                },
+                ..
             }
         ),
         "{error}"
@@ -209,9 +216,12 @@ fn another_schema_or_too_small_a_capacity_is_refused() {
         .capacity(21)
         .open_or_create(&name)
         .unwrap_err();
-    let OpenOrCreateError::Open(OpenError::TooSmall {
-        found: 20,
-        asked: 21,
+    let OpenOrCreateError::Open(OpenError::Mismatch {
+        mismatch: Mismatch::TooSmall {
+            found: 20,
+            asked: 21,
+        },
+        ..
     }) = error
     else {
         panic!("{error}")
@@ -312,6 +322,66 @@ fn a_drop_keeps_the_name_unless_told_otherwise() {
     assert!(name.exists());
 }
 
+/// The policy is the creator's: who opens, in whatever way, takes nothing away.
+#[test]
+fn a_handle_that_only_opened_takes_no_name_away() {
+    let name = Name::new("opener");
+    let creator = AtomicDict::create(&name, 10).unwrap();
+    let mut options = AtomicDict::options();
+    options.unlink_on_drop(true);
+    options.open(&name).unwrap().close().unwrap();
+    options.open_or_create(&name).unwrap().close().unwrap();
+    options
+        .from_fd(creator.as_fd().try_clone_to_owned().unwrap())
+        .unwrap()
+        .close()
+        .unwrap();
+    assert!(creator.is_current());
+    let other = Name::new("opener-creates");
+    options.open_or_create(&other).unwrap().close().unwrap();
+    assert!(!other.exists());
+}
+
+/// The seed is the segment's, whatever an opener asks for.
+#[test]
+fn an_opener_takes_the_seed_of_the_segment() {
+    let name = Name::new("seed");
+    AtomicDict::options()
+        .hash_seed(1)
+        .create(&name)
+        .unwrap()
+        .store(5, 50)
+        .unwrap();
+    assert_eq!(
+        AtomicDict::options()
+            .hash_seed(2)
+            .open(&name)
+            .unwrap()
+            .get(5),
+        Some(50)
+    );
+    assert_eq!(AtomicDict::open(&name).unwrap().get(5), Some(50));
+}
+
+/// Pages that are not there would be a SIGBUS in who touches them when memory is short.
+#[test]
+fn a_segment_with_holes_is_refused() {
+    let name = Name::new("holes");
+    let dict = AtomicDict::create(&name, 10_000).unwrap();
+    let file = File::options().write(true).open(name.path()).unwrap();
+    let flags = nix::fcntl::FallocateFlags::FALLOC_FL_PUNCH_HOLE
+        | nix::fcntl::FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    nix::fcntl::fallocate(&file, flags, 8192, 4096).unwrap();
+    let damaged = |opened: Result<AtomicDict, OpenError>| {
+        let error = opened.unwrap_err();
+        assert!(error.to_string().contains("pages are missing"), "{error}");
+    };
+    damaged(AtomicDict::open(&name));
+    damaged(AtomicDict::options().read_only(true).open(&name));
+    damaged(AtomicDict::options().from_fd(dict.as_fd().try_clone_to_owned().unwrap()));
+    AtomicDict::options().create_or_replace(&name).unwrap();
+}
+
 /// An old handle never deletes a newer segment of the same name.
 #[test]
 fn a_drop_takes_away_only_its_own_segment() {
@@ -389,7 +459,16 @@ fn an_anonymous_segment_has_no_name_and_a_fixed_length() {
     let error = AtomicDict::options()
         .from_fd(File::open("/proc/self/exe").unwrap())
         .unwrap_err();
-    assert!(matches!(error, OpenError::NotASegment), "{error}");
+    assert!(
+        matches!(
+            error,
+            OpenError::Mismatch {
+                mismatch: Mismatch::NotASegment,
+                ..
+            }
+        ),
+        "{error}"
+    );
     // One that is open for reading serves a read-only handle only.
     let reading = || File::open(name.path()).unwrap();
     let error = AtomicDict::options().from_fd(reading()).unwrap_err();
@@ -468,7 +547,7 @@ fn the_listing_shows_segments_and_nothing_else() {
     assert_eq!(content.instance_id, dict.instance_id());
     assert!(matches!(
         find(&broken).unwrap().content,
-        Err(OpenError::Damaged { .. })
+        Err(Mismatch::Damaged { .. })
     ));
     assert!(find(&other).is_none());
     assert!(segments_in("/nonexistent").is_err());
@@ -481,7 +560,10 @@ fn a_damaged_segment_can_be_removed_or_replaced() {
     damage(&name, 70);
     assert!(matches!(
         AtomicDict::open(&name),
-        Err(OpenError::Damaged { .. })
+        Err(OpenError::Mismatch {
+            mismatch: Mismatch::Damaged { .. },
+            ..
+        })
     ));
     assert!(
         AtomicDict::open_or_create(&name, 1).is_err(),

@@ -178,17 +178,53 @@ impl Entry<u64> {
     }
 }
 
-/// Integer operations on a signed view. Both wrap around and return the previous value.
+/// Integer operations on a signed view. All but the bounded ones wrap around; all return the previous
+/// value.
 impl Entry<i64> {
     /// Adds `n`, and returns the previous value.
+    #[doc(alias = "add")]
+    #[doc(alias = "incr")]
     #[inline]
     pub fn fetch_add(&self, n: i64) -> i64 {
         value_of(self.value().fetch_add(word_of(n)))
     }
 
     /// Subtracts `n`, and returns the previous value.
+    #[doc(alias = "sub")]
     #[inline]
     pub fn fetch_sub(&self, n: i64) -> i64 {
         value_of(self.value().fetch_sub(word_of(n)))
+    }
+
+    /// Lowers the value to `value` if it is above, and returns the previous one. Lock-free.
+    #[inline]
+    pub fn fetch_min(&self, value: i64) -> i64 {
+        self.fetch_update(|found| (value < found).then_some(value))
+            .unwrap_or_else(|found| found)
+    }
+
+    /// Raises the value to `value` if it is below, and returns the previous one. Lock-free.
+    #[inline]
+    pub fn fetch_max(&self, value: i64) -> i64 {
+        self.fetch_update(|found| (value > found).then_some(value))
+            .unwrap_or_else(|found| found)
+    }
+
+    /// Adds `n` if the sum is at most `ceiling`, and returns the previous value. Lock-free.
+    ///
+    /// # Errors
+    /// The value found, if that would be out of bounds; nothing is changed then.
+    #[inline]
+    pub fn fetch_add_bounded(&self, n: i64, ceiling: i64) -> Result<i64, i64> {
+        self.fetch_update(|value| value.checked_add(n).filter(|&sum| sum <= ceiling))
+    }
+
+    /// Subtracts `n` if the rest is at least `floor`, and returns the previous value. Lock-free.
+    ///
+    /// # Errors
+    /// The value found, if that would be out of bounds; nothing is changed then.
+    #[inline]
+    pub fn fetch_sub_bounded(&self, n: i64, floor: i64) -> Result<i64, i64> {
+        self.fetch_update(|value| value.checked_sub(n).filter(|&rest| rest >= floor))
     }
 }

@@ -1,5 +1,6 @@
 //! Iterators over the claimed slots.
 
+use std::fmt;
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
 
@@ -7,27 +8,31 @@ use bytemuck::Pod;
 
 use super::value_of;
 use crate::raw::counters::Counters;
-use crate::raw::value::Value;
-use crate::sync::Access;
 
 /// Iterator over keys and values, made by [`AtomicDict::iter`](crate::AtomicDict::iter).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Iter<'a, V> {
     counters: Counters<'a>,
-    access: Access,
     /// The next slot to look at.
     next: usize,
     value: PhantomData<fn() -> V>,
 }
 
 impl<'a, V> Iter<'a, V> {
-    pub(super) fn new(counters: Counters<'a>, access: Access) -> Self {
+    pub(super) fn new(counters: Counters<'a>) -> Self {
         Self {
             counters,
-            access,
             next: 0,
             value: PhantomData,
         }
+    }
+}
+
+impl<V> fmt::Debug for Iter<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter")
+            .field("next", &self.next)
+            .finish_non_exhaustive()
     }
 }
 
@@ -35,13 +40,12 @@ impl<V: Pod> Iterator for Iter<'_, V> {
     type Item = (u64, V);
 
     fn next(&mut self) -> Option<(u64, V)> {
-        let Some((slot, key)) = self.counters.next_claimed(self.next) else {
+        let Some(claimed) = self.counters.next(self.next) else {
             self.next = self.counters.slots() + 1;
             return None;
         };
-        self.next = slot + 1;
-        let word = Value::new(self.counters.value(slot)).load_with(self.access);
-        Some((key, value_of(word)))
+        self.next = claimed.slot + 1;
+        Some((claimed.key, value_of(claimed.value)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

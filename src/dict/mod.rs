@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytemuck::Pod;
 
@@ -17,7 +18,7 @@ pub use self::iter::{Iter, Keys};
 use crate::error::{InsertError, UnlinkError};
 use crate::raw::counters::{Counters, Full};
 use crate::raw::value::{Value, add_up_to, sub_down_to};
-use crate::segment::Pinned;
+use crate::segment::{Pinned, Segment};
 use crate::sync::{Access, Word};
 
 /// A map from `u64` to atomic 64-bit values, shared by processes.
@@ -119,6 +120,22 @@ impl<V> fmt::Debug for AtomicDict<V> {
     }
 }
 
+impl AtomicDict {
+    /// The dictionary in a segment whose geometry was checked, or was planned by us.
+    fn new(segment: Segment) -> Self {
+        let [slots, ..] = segment.header().geometry;
+        let (seed, access) = (segment.header().hash_seed, segment.access());
+        let words = 2 * (slots as usize + 1);
+        let words = Pinned::new(Arc::new(segment), |segment| &segment.body()[..words]);
+        Self {
+            words,
+            seed,
+            access,
+            value: PhantomData,
+        }
+    }
+}
+
 /// The attachment.
 impl<V> AtomicDict<V> {
     #[inline]
@@ -145,7 +162,7 @@ impl<V> AtomicDict<V> {
 
     /// Whether no key has a slot.
     pub fn is_empty(&self) -> bool {
-        self.counters().next_claimed(0).is_none()
+        self.counters().next(0).is_none()
     }
 
     /// The same dictionary with values of another type.
@@ -217,9 +234,11 @@ impl<V> AtomicDict<V> {
         self.words.segment().header().bytes
     }
 
-    /// Drops this handle, and tells what a plain drop has nobody to tell: whether the name was taken
-    /// away, if [`unlink_on_drop`](crate::Options::unlink_on_drop) asked for that. While clones or
-    /// entries share the attachment, the last of them does it.
+    /// Drops this handle, with the error that a plain drop has nobody to tell.
+    ///
+    /// `Ok` means that what was to be done was done: nothing while clones or entries share the
+    /// attachment, nor in any other process than the creator; else the name was taken away if
+    /// [`unlink_on_drop`](crate::Options::unlink_on_drop) asked for that and it still led here.
     ///
     /// # Errors
     /// Why the name could not be taken away.
@@ -231,6 +250,9 @@ impl<V> AtomicDict<V> {
 }
 
 /// The descriptor of the segment, to hand it to another process. Linux only.
+///
+/// Not for programs that have closed all their descriptors behind the handle's back: the number may
+/// be another file's since.
 ///
 /// It is close-on-exec: give a spawned program a copy, for instance as its standard input
 /// (`Stdio::from(dict.as_fd().try_clone_to_owned()?)`), and let it call
@@ -270,26 +292,16 @@ impl<V: Pod> AtomicDict<V> {
         Ok(Value::new(self.counters().value(self.claim_slot(key)?)))
     }
 
-    /// The value of `key` if it has a slot.
-    #[inline]
-    fn find(&self, key: u64) -> Option<Value<'_>> {
-        let counters = self.counters();
-        counters
-            .find(key)
-            .map(|slot| Value::new(counters.value(slot)))
-    }
-
     /// Whether `key` has a slot.
     #[inline]
     pub fn contains_key(&self, key: u64) -> bool {
-        self.find(key).is_some()
+        self.counters().find(key).is_some()
     }
 
     /// The value of `key`, or `None` if it has no slot. Does not give it one.
     #[inline]
     pub fn get(&self, key: u64) -> Option<V> {
-        self.find(key)
-            .map(|value| value_of(value.load_with(self.access)))
+        self.counters().get(key).map(value_of)
     }
 
     /// The value of `key`, zero if it has no slot. Does not give it one.
@@ -382,11 +394,21 @@ impl<V: Pod> AtomicDict<V> {
         let counters = self.writable()?;
         let slot = match counters.find(key) {
             Some(slot) => slot,
-            None if f(V::zeroed()).is_none() => return Ok(Err(V::zeroed())),
-            None => self.claim_slot(key)?,
+            None => {
+                let Some(new) = f(V::zeroed()) else {
+                    return Ok(Err(V::zeroed()));
+                };
+                let slot = self.claim_slot(key)?;
+                let value = Value::new(counters.value(slot));
+                // What `f` has given for 0 is good, unless somebody was faster.
+                match value.compare_exchange(0, word_of(new)) {
+                    Ok(_) => return Ok(Ok(V::zeroed())),
+                    Err(_) => slot,
+                }
+            }
         };
-        let done =
-            Value::new(counters.value(slot)).fetch_update(|word| f(value_of(word)).map(word_of));
+        let value = Value::new(counters.value(slot));
+        let done = value.fetch_update(|word| f(value_of(word)).map(word_of));
         Ok(done.map(value_of).map_err(value_of))
     }
 
@@ -396,7 +418,7 @@ impl<V: Pod> AtomicDict<V> {
     /// one that gets it meanwhile at most once. Each value is loaded when its key is reached. Ends
     /// after [`capacity`](Self::capacity) + 1 steps at the latest.
     pub fn iter(&self) -> Iter<'_, V> {
-        Iter::new(self.counters(), self.access)
+        Iter::new(self.counters())
     }
 
     /// The keys that have a slot, as [`iter`](Self::iter) visits them.
@@ -529,13 +551,15 @@ impl AtomicDict<u64> {
     }
 }
 
-/// Integer operations by key on a signed view. All wrap around, return the previous value, and fail
-/// as [`store`](Self::store) does.
+/// Integer operations by key on a signed view. All but the bounded ones wrap around; all return the
+/// previous value, and fail as [`store`](Self::store) does.
 impl AtomicDict<i64> {
     /// Adds `n`, and returns the previous value.
     ///
     /// # Errors
     /// As [`store`](Self::store).
+    #[doc(alias = "add")]
+    #[doc(alias = "incr")]
     #[inline]
     pub fn fetch_add(&self, key: u64, n: i64) -> Result<i64, InsertError> {
         self.claim(key)
@@ -546,10 +570,63 @@ impl AtomicDict<i64> {
     ///
     /// # Errors
     /// As [`store`](Self::store).
+    #[doc(alias = "sub")]
     #[inline]
     pub fn fetch_sub(&self, key: u64, n: i64) -> Result<i64, InsertError> {
         self.claim(key)
             .map(|value| value_of(value.fetch_sub(word_of(n))))
+    }
+
+    /// Lowers the value to `value` if it is above, and returns the previous one. Lock-free.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    #[inline]
+    pub fn fetch_min(&self, key: u64, value: i64) -> Result<i64, InsertError> {
+        Ok(self.entry(key)?.fetch_min(value))
+    }
+
+    /// Raises the value to `value` if it is below, and returns the previous one. Lock-free.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    #[inline]
+    pub fn fetch_max(&self, key: u64, value: i64) -> Result<i64, InsertError> {
+        Ok(self.entry(key)?.fetch_max(value))
+    }
+
+    /// Adds `n` if the sum is at most `ceiling`: then `Ok(Ok(previous))`, else `Ok(Err(found))` and
+    /// nothing is changed.
+    ///
+    /// # Errors
+    /// The outer ones, as [`store`](Self::store).
+    #[inline]
+    pub fn fetch_add_bounded(
+        &self,
+        key: u64,
+        n: i64,
+        ceiling: i64,
+    ) -> Result<Result<i64, i64>, InsertError> {
+        self.fetch_update(key, |value| {
+            value.checked_add(n).filter(|&sum| sum <= ceiling)
+        })
+    }
+
+    /// Subtracts `n` if the rest is at least `floor`: then `Ok(Ok(previous))`, else `Ok(Err(found))`
+    /// and nothing is changed.
+    ///
+    /// # Errors
+    /// The outer ones, as [`store`](Self::store).
+    #[inline]
+    pub fn fetch_sub_bounded(
+        &self,
+        key: u64,
+        n: i64,
+        floor: i64,
+    ) -> Result<Result<i64, i64>, InsertError> {
+        self.fetch_update(key, |value| {
+            value.checked_sub(n).filter(|&rest| rest >= floor)
+        })
     }
 }
 

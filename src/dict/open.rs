@@ -1,12 +1,12 @@
 //! How an `AtomicDict` comes to be: the verbs of its options.
 
-use std::marker::PhantomData;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use super::AtomicDict;
-use crate::error::{CreateError, OpenError, OpenOrCreateError, ReplaceError, UnlinkError};
+use crate::error::{
+    CreateError, Mismatch, OpenError, OpenOrCreateError, ReplaceError, UnlinkError,
+};
 use crate::identity::{Identity, Kind, TypeShape};
 use crate::raw::counters;
 use crate::raw::header::{GRAIN, HEADER_BYTES};
@@ -67,41 +67,18 @@ impl Options<AtomicDict> {
     /// Checks the geometry that the header gives, and takes it over once and for all.
     fn attach(&self, segment: Segment) -> Result<AtomicDict, OpenError> {
         let header = segment.header();
-        let slots = header.geometry[0];
-        if slots == 0
-            || segment_bytes(slots) != Some(header.bytes)
-            || header.geometry[1..] != [0; 7]
-        {
-            return Err(OpenError::Damaged {
-                what: "its length does not fit its number of slots",
-            });
+        let [slots, unused @ ..] = header.geometry;
+        if slots == 0 || segment_bytes(slots) != Some(header.bytes) || unused != [0; 7] {
+            let what = "its length does not fit its number of slots";
+            return Err(segment.mismatch(Mismatch::Damaged { what }));
         }
         if let Some(asked) = self.capacity.filter(|&asked| asked > slots) {
-            return Err(OpenError::TooSmall {
+            return Err(segment.mismatch(Mismatch::TooSmall {
                 found: slots,
                 asked,
-            });
+            }));
         }
-        let seed = header.hash_seed;
-        let access = segment.access();
-        // `segment_bytes` has shown that the table lies in the mapping.
-        let words = 2 * (slots as usize + 1);
-        let words = crate::segment::Pinned::new(Arc::new(segment), |s| &s.body()[..words]);
-        Ok(AtomicDict {
-            words,
-            seed,
-            access,
-            value: PhantomData,
-        })
-    }
-
-    /// What was made by our own plan fits it.
-    fn attach_new(&self, segment: Segment) -> Result<AtomicDict, CreateError> {
-        self.attach(segment).map_err(|error| CreateError::Os {
-            call: "create",
-            place: "a new segment".into(),
-            source: error.into(),
-        })
+        Ok(AtomicDict::new(segment))
     }
 
     /// Creates a dictionary under `name`, which must be free.
@@ -112,7 +89,7 @@ impl Options<AtomicDict> {
     /// # Errors
     /// [`CreateError`]; nothing is left over.
     pub fn create(&self, name: &str) -> Result<AtomicDict, CreateError> {
-        self.attach_new(Segment::create(name, &self.segment, &self.plan()?)?)
+        Segment::create(name, &self.segment, &self.plan()?).map(AtomicDict::new)
     }
 
     /// Opens the dictionary of that name.
@@ -124,7 +101,9 @@ impl Options<AtomicDict> {
     }
 
     /// Opens the dictionary of that name, or creates it if there is none. Any number of processes may
-    /// call it at once: all get the same segment, also where there is only room for one.
+    /// call it at once: all get the same segment, also where there is only room for one. When there is
+    /// no room, it is tried again for a second, and longer while the free room changes: another
+    /// process may be about to finish the segment that takes it.
     ///
     /// # Errors
     /// [`OpenOrCreateError`].
@@ -141,7 +120,8 @@ impl Options<AtomicDict> {
     /// # Errors
     /// [`ReplaceError`]; the old segment stays.
     pub fn create_or_replace(&self, name: &str) -> Result<AtomicDict, ReplaceError> {
-        Ok(self.attach_new(Segment::replace(name, &self.segment, &self.plan()?)?)?)
+        let plan = self.plan().map_err(ReplaceError::from)?;
+        Segment::replace(name, &self.segment, &plan).map(AtomicDict::new)
     }
 
     /// Creates a dictionary under a random name that nobody else has; [`AtomicDict::name`] tells it.
@@ -149,7 +129,7 @@ impl Options<AtomicDict> {
     /// # Errors
     /// [`CreateError`]; nothing is left over.
     pub fn create_unique(&self) -> Result<AtomicDict, CreateError> {
-        self.attach_new(Segment::create_unique(&self.segment, &self.plan()?)?)
+        Segment::create_unique(&self.segment, &self.plan()?).map(AtomicDict::new)
     }
 
     /// Creates a dictionary without a name: for the children that this process forks from now on, and
@@ -159,7 +139,7 @@ impl Options<AtomicDict> {
     /// # Errors
     /// [`CreateError`].
     pub fn anonymous(&self) -> Result<AtomicDict, CreateError> {
-        self.attach_new(Segment::anonymous(&self.segment, &self.plan()?)?)
+        Segment::anonymous(&self.segment, &self.plan()?).map(AtomicDict::new)
     }
 
     /// Opens the dictionary behind a descriptor that another process has handed over. Linux only.

@@ -24,7 +24,7 @@ use super::hash::{mix, place, unmix};
 use crate::sync::{
     Access,
     Ordering::{Relaxed, SeqCst},
-    Word, load,
+    Word, load, read,
 };
 
 /// Why a key could not be claimed: every slot belongs to another key.
@@ -45,6 +45,14 @@ pub fn slots(capacity: u64) -> Option<u64> {
         .checked_mul(2)?
         .checked_next_multiple_of(4)
         .map(|slots| slots.max(4))
+}
+
+/// A claimed slot as it was when it was visited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claimed {
+    pub slot: usize,
+    pub key: u64,
+    pub value: u64,
 }
 
 /// A table laid over borrowed words.
@@ -94,6 +102,22 @@ impl<'a> Counters<'a> {
     /// The slot of `key`, if it was claimed.
     #[inline]
     pub fn find(&self, key: u64) -> Option<usize> {
+        read(self.access, || self.search(key))
+    }
+
+    /// The value of `key`, if it was claimed.
+    #[inline]
+    pub fn get(&self, key: u64) -> Option<u64> {
+        // SYNC(value): SeqCst, see `Value`.
+        read(self.access, || {
+            self.search(key)
+                .map(|slot| load(self.value(slot), self.access))
+        })
+    }
+
+    /// To be called within [`read`].
+    #[inline]
+    fn search(&self, key: u64) -> Option<usize> {
         let hash = mix(key, self.seed);
         if hash == 0 {
             // SYNC(claim): SeqCst, as below.
@@ -141,10 +165,10 @@ impl<'a> Counters<'a> {
         let word = self.hash_word(slot);
         // Looked at before it is exchanged: a compare-exchange takes the cache line from everybody
         // else even when it fails.
-        // SYNC(claim): SeqCst, see `find`.
+        // SYNC(claim): SeqCst, see `search`.
         let mut found = word.load(SeqCst);
         if found == 0 {
-            // SYNC(claim): SeqCst on success, see `find`; on failure the word read is what a load
+            // SYNC(claim): SeqCst on success, see `search`; on failure the word read is what a load
             // would have read.
             found = match word.compare_exchange(0, hash, SeqCst, SeqCst) {
                 Ok(_) => hash,
@@ -154,16 +178,25 @@ impl<'a> Counters<'a> {
         found == hash
     }
 
-    /// The claimed slots from `slot` on, in the order of the table: the first one and its key.
+    /// The first claimed slot from `from` on, in the order of the table.
     #[inline]
-    pub fn next_claimed(&self, from: usize) -> Option<(usize, u64)> {
-        (from..=self.slots).find_map(|slot| {
-            // SYNC(claim): SeqCst, see `find`.
-            match load(self.hash_word(slot), self.access) {
-                0 => None,
-                _ if slot == self.slots => Some((slot, unmix(0, self.seed))),
-                hash => Some((slot, unmix(hash, self.seed))),
-            }
+    pub fn next(&self, from: usize) -> Option<Claimed> {
+        read(self.access, || {
+            (from..=self.slots).find_map(|slot| {
+                // SYNC(claim): SeqCst, see `search`.
+                let hash = match load(self.hash_word(slot), self.access) {
+                    0 => return None,
+                    _ if slot == self.slots => 0,
+                    hash => hash,
+                };
+                // SYNC(value): SeqCst, see `Value`.
+                let value = load(self.value(slot), self.access);
+                Some(Claimed {
+                    slot,
+                    key: unmix(hash, self.seed),
+                    value,
+                })
+            })
         })
     }
 
@@ -218,7 +251,14 @@ mod tests {
         assert_eq!(table.claim(7), Ok(0));
         assert_eq!(table.claim(zero), Ok(1));
         assert_eq!(table.find(zero), Some(1));
-        assert_eq!(table.next_claimed(1), Some((1, zero)));
+        assert_eq!(
+            table.next(1),
+            Some(Claimed {
+                slot: 1,
+                key: zero,
+                value: 0
+            })
+        );
         assert_eq!(table.len(), 2);
     }
 
@@ -243,8 +283,8 @@ mod tests {
         }
         assert_eq!(table.len(), 10);
         let mut from = 0;
-        while let Some((slot, _)) = table.next_claimed(from) {
-            from = slot + 1;
+        while let Some(claimed) = table.next(from) {
+            from = claimed.slot + 1;
         }
         assert_eq!(from, 10);
     }

@@ -3,7 +3,7 @@
 //! A bijection needs no second comparison: equal hashes are equal keys, and the key can be computed
 //! back. The shape (xor-shift by half a word, multiply, twice) and the multiplier are those of the mixer
 //! known as `degski64`; the seed enters before *and* between the rounds, so that keys that collide
-//! under one seed do not collide under another. It is part of the segment format: `docs/FORMAT.md`
+//! under one seed need not collide under another. It is part of the segment format: `docs/FORMAT.md`
 //! has test vectors.
 
 const MULTIPLIER: u64 = 0xD6E8_FEB8_6659_FD93;

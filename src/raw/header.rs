@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use memoffset::span_of;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::error::OpenError;
+use crate::error::Mismatch;
 use crate::identity::{Identity, Kind, TypeShape};
 
 /// The first word. Its bytes are those of `"\x89FKMAP\r\n"`: the high bit catches seven-bit channels
@@ -77,41 +77,46 @@ impl Header {
 
     /// Reads the header of a segment of `found_bytes` bytes from its first bytes, and checks all that
     /// can be told without knowing what the caller expects.
-    pub fn decode(start: &[u8], found_bytes: u64) -> Result<Self, OpenError> {
+    pub fn decode(start: &[u8], found_bytes: u64) -> Result<Self, Mismatch> {
         let magic = start
             .get(span_of!(Header, magic))
             .map(bytemuck::pod_read_unaligned::<u64>);
         match magic {
             Some(MAGIC) => {}
-            Some(other) if other == MAGIC.swap_bytes() => return Err(OpenError::ByteOrder),
-            _ => return Err(OpenError::NotASegment),
+            Some(other) if other == MAGIC.swap_bytes() => return Err(Mismatch::ByteOrder),
+            _ => return Err(Mismatch::NotASegment),
         }
         let Some(start) = start.get(..HEADER_BYTES) else {
-            return Err(OpenError::Length {
+            return Err(Mismatch::Length {
                 expected: HEADER_BYTES as u64,
                 found: found_bytes,
             });
         };
         let header: Self = bytemuck::pod_read_unaligned(start);
         if header.version != FORMAT_VERSION {
-            return Err(OpenError::Version {
+            return Err(Mismatch::Version {
                 found: header.version,
                 ours: FORMAT_VERSION,
             });
         }
         if header.checksum != header.computed_checksum() {
-            return Err(OpenError::Damaged {
+            return Err(Mismatch::Damaged {
                 what: "the checksum of the header does not match it",
             });
         }
+        if header.bytes % GRAIN != 0 {
+            return Err(Mismatch::Damaged {
+                what: "its length is not a whole number of 4,096 bytes",
+            });
+        }
         if header.bytes != found_bytes {
-            return Err(OpenError::Length {
+            return Err(Mismatch::Length {
                 expected: header.bytes,
                 found: found_bytes,
             });
         }
         if header.reserved != [0; 13] {
-            return Err(OpenError::Damaged {
+            return Err(Mismatch::Damaged {
                 what: "reserved words of the header are not zero",
             });
         }
@@ -129,9 +134,9 @@ impl Header {
     }
 
     /// Whether the segment is what the caller takes it for.
-    pub fn expect(&self, wanted: Identity) -> Result<(), OpenError> {
+    pub fn expect(&self, wanted: Identity) -> Result<(), Mismatch> {
         if self.kind != wanted.kind.code() {
-            return Err(OpenError::Kind {
+            return Err(Mismatch::Kind {
                 found: self.kind(),
                 wanted: wanted.kind,
             });
@@ -142,7 +147,7 @@ impl Header {
         ] {
             let found = TypeShape::from_word(found);
             if found != wanted {
-                return Err(OpenError::Types {
+                return Err(Mismatch::Types {
                     what,
                     found,
                     wanted,
@@ -150,7 +155,7 @@ impl Header {
             }
         }
         if self.schema != wanted.schema {
-            return Err(OpenError::Schema {
+            return Err(Mismatch::Schema {
                 found: self.schema,
                 wanted: wanted.schema,
             });

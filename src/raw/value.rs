@@ -1,6 +1,6 @@
 //! One word as a value that processes share.
 
-use crate::sync::{Access, Ordering::SeqCst, Word, load};
+use crate::sync::{Ordering::SeqCst, Word};
 
 /// A word with the operations of an atomic integer, all of them sequentially consistent.
 ///
@@ -12,7 +12,7 @@ use crate::sync::{Access, Ordering::SeqCst, Word, load};
 pub struct Value<'a>(&'a Word);
 
 impl<'a> Value<'a> {
-    /// The word must be mapped for writing: only [`Value::load_with`] serves the other kind.
+    /// The word must be mapped for writing.
     #[inline]
     pub fn new(word: &'a Word) -> Self {
         Self(word)
@@ -20,12 +20,6 @@ impl<'a> Value<'a> {
 
     // SYNC(value): SeqCst on every operation below: a load that reads a value synchronizes with the
     // operation that wrote it, and all of them stand in one total order.
-
-    /// Loads from a word that may be mapped read-only.
-    #[inline]
-    pub fn load_with(self, access: Access) -> u64 {
-        load(self.0, access)
-    }
 
     #[inline]
     pub fn load(self) -> u64 {

@@ -27,7 +27,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 use super::name::Place;
 use super::options::SegmentOptions;
 use super::{UNLINK_PATIENCE, memory};
-use crate::error::{CreateError, OpenError, ReplaceError, UnlinkError};
+use crate::error::{CreateError, Mismatch, OpenError, ReplaceError, UnlinkError};
 use crate::raw::header::{HEADER_BYTES, Header};
 use crate::sync::{Access, Word};
 
@@ -89,7 +89,7 @@ impl Drop for Backing {
 #[derive(Debug)]
 struct Mapping {
     start: NonNull<Word>,
-    words: usize,
+    bytes: usize,
 }
 
 // SAFETY: the words are atomics, meant to be reached from many threads and processes; the mapping
@@ -109,28 +109,25 @@ impl Mapping {
         let start =
             unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, prot, MapFlags::SHARED, fd, 0) }?;
         let start = NonNull::new(start.cast::<Word>()).ok_or(Errno::FAULT)?;
-        Ok(Self {
-            start,
-            words: bytes / size_of::<Word>(),
-        })
+        Ok(Self { start, bytes })
     }
 
     fn words(&self) -> &[Word] {
-        // SAFETY: `start` begins a mapping of `words` words that lives until `drop`, aligned to a
+        let words = self.bytes / size_of::<Word>();
+        // SAFETY: `start` begins a mapping of that many words that lives until `drop`, aligned to a
         // page. Any bytes are a valid `Word`, and all parties, in whatever process, access them as
         // atomics. A file that somebody cuts short raises SIGBUS; the length was checked on attach,
         // and who may write the file is the trust that docs/DESIGN.md describes. On a read-only
         // mapping, only loads are made (`Access`).
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), words) }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        let bytes = self.words * size_of::<Word>();
         // SAFETY: exactly the range that `map` got, and no reference into it outlives `self`.
         // It cannot fail for a whole mapping.
-        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), bytes) };
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
 
@@ -197,15 +194,14 @@ fn build_file(
             Errno::NOENT | Errno::NOTDIR => CreateError::NoDirectory { dir: dir.to_path_buf() },
             Errno::OPNOTSUPP | Errno::ISDIR => CreateError::NotSupported {
                 what: format!(
-                    "the file system of {} has no unnamed files (O_TMPFILE), which creation needs; name another directory with the option dir, on tmpfs, ext4, xfs or btrfs",
+                    "the file system of {} has no unnamed files (O_TMPFILE), which creation needs; name another directory with the option dir, on tmpfs, ext4 or xfs",
                     dir.display()
                 ),
             },
             Errno::NOSPC | Errno::DQUOT => CreateError::NoSpace {
                 need: header.bytes,
-                free: rustix::fs::statvfs(dir).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize)),
-                place: dir.display().to_string(),
-                hint: " (it may have no inodes left)",
+                free: None,
+                place: format!("{} (it may have no inodes left)", dir.display()),
             },
             _ => os_create_error("open(O_TMPFILE)", dir.display().to_string(), errno),
         },
@@ -232,6 +228,14 @@ fn fill(
             place: place(),
             source,
         })?;
+    if !memory::backs(file.as_fd()) {
+        // On a disk: a name that a power cut leaves must not lead to a header that it does not.
+        file.sync_all().map_err(|source| CreateError::Os {
+            call: "fsync",
+            place: place(),
+            source,
+        })?;
+    }
     let mapping =
         Mapping::map(file.as_fd(), header.bytes, Access::ReadWrite).map_err(|source| {
             CreateError::Os {
@@ -253,33 +257,33 @@ fn fill(
 /// is no room would be a SIGBUS in whoever makes it.
 fn reserve(fd: BorrowedFd<'_>, dir: Option<&Path>, bytes: u64) -> Result<(), CreateError> {
     let place = || dir.map_or_else(|| "memory".to_owned(), |dir| dir.display().to_string());
-    let no_space = |free, hint| CreateError::NoSpace {
-        need: bytes,
-        free,
-        place: place(),
-        hint,
-    };
     // Looked at first, so that a hopeless attempt does not fill the disk up before it fails. A file
     // system without a limit of its own says that it has no blocks at all.
     if let Some(free) = free_blocks(fd).filter(|&free| free < bytes) {
-        return Err(no_space(free, ""));
+        return Err(CreateError::NoSpace {
+            need: bytes,
+            free: Some(free),
+            place: place(),
+        });
     }
     if memory::backs(fd) {
         // A memory file knows no limit, and a tmpfs may be as large as the machine: reserving more
         // than there is would have the kernel kill processes, not return an error.
-        if let Some(free) = memory::available().filter(|&free| free < bytes) {
-            return Err(no_space(free, " (that is the memory left on this machine)"));
-        }
+        memory::check(bytes)?;
     }
     let mut start = 0;
     while start < bytes {
         let step = RESERVE_STEP.min(bytes - start);
         let reserve = || rustix::fs::fallocate(fd, FallocateFlags::empty(), start, step);
         retry_on_intr(reserve).map_err(|errno| match errno {
-            Errno::NOSPC | Errno::DQUOT => no_space(free_blocks(fd).unwrap_or(0) + start, ""),
+            Errno::NOSPC | Errno::DQUOT => CreateError::NoSpace {
+                need: bytes,
+                free: free_blocks(fd).map(|free| free + start),
+                place: place(),
+            },
             Errno::OPNOTSUPP => CreateError::NotSupported {
                 what: format!(
-                    "the file system of {} cannot reserve space (fallocate); name another directory with the option dir, on tmpfs, ext4, xfs or btrfs",
+                    "the file system of {} cannot reserve space (fallocate); name another directory with the option dir, on tmpfs, ext4 or xfs",
                     place()
                 ),
             },
@@ -299,7 +303,8 @@ fn free_blocks(fd: BorrowedFd<'_>) -> Option<u64> {
 /// Gives a complete file its name, if that is free.
 fn publish(backing: &Backing, place: &Place) -> Result<(), CreateError> {
     let path = place.path();
-    let source = format!("/proc/self/fd/{}", backing.as_fd().as_raw_fd());
+    // Of this thread: it may have descriptors of its own, and the main thread may have ended.
+    let source = format!("/proc/thread-self/fd/{}", backing.as_fd().as_raw_fd());
     rustix::fs::linkat(CWD, &source, CWD, &path, AtFlags::SYMLINK_FOLLOW).map_err(|errno| {
         match errno {
             Errno::EXIST => CreateError::AlreadyExists { path },
@@ -307,9 +312,8 @@ fn publish(backing: &Backing, place: &Place) -> Result<(), CreateError> {
             Errno::ROFS => CreateError::ReadOnlyFilesystem { path },
             Errno::NOSPC | Errno::DQUOT => CreateError::NoSpace {
                 need: backing.header.bytes,
-                free: 0,
-                place: place.dir().display().to_string(),
-                hint: " (there is no room for a directory entry)",
+                free: None,
+                place: format!("{} (for the name)", place.dir().display()),
             },
             Errno::NOENT if !Path::new(&source).exists() => CreateError::NotSupported {
                 what: "creating a segment by name needs /proc, and it is not mounted; mount it, or use an anonymous segment".into(),
@@ -357,14 +361,27 @@ fn attach(
     options: &SegmentOptions,
 ) -> Result<Backing, OpenError> {
     let file = File::from(fd);
-    let header = read_header(&file, stat).map_err(|error| match error {
-        ReadHeaderError::Os(source) => OpenError::Os {
-            call: "pread",
-            place: place.clone(),
-            source,
-        },
-        ReadHeaderError::Refused(refused) => refused,
-    })?;
+    let header = match read_header(&file, stat) {
+        Ok(header) => header,
+        Err(ReadHeaderError::Os(source)) => {
+            return Err(OpenError::Os {
+                call: "pread",
+                place,
+                source,
+            });
+        }
+        Err(ReadHeaderError::Mismatch(mismatch)) => {
+            return Err(OpenError::Mismatch { place, mismatch });
+        }
+    };
+    // Blocks of 512 bytes, whatever the file system. On a disk, holes are its own affair.
+    if memory::backs(file.as_fd()) && (stat.st_blocks as u64) < header.bytes / 512 {
+        let what = "some of its pages are missing, it was copied sparsely or punched";
+        return Err(OpenError::Mismatch {
+            place,
+            mismatch: Mismatch::Damaged { what },
+        });
+    }
     let access = if options.read_only {
         Access::ReadOnly
     } else {
@@ -467,7 +484,7 @@ fn check_file(
 
 enum ReadHeaderError {
     Os(io::Error),
-    Refused(OpenError),
+    Mismatch(Mismatch),
 }
 
 fn read_header(file: &File, stat: &Stat) -> Result<Header, ReadHeaderError> {
@@ -481,7 +498,7 @@ fn read_header(file: &File, stat: &Stat) -> Result<Header, ReadHeaderError> {
             Err(error) => return Err(ReadHeaderError::Os(error)),
         }
     }
-    Header::decode(&start[..filled], stat.st_size as u64).map_err(ReadHeaderError::Refused)
+    Header::decode(&start[..filled], stat.st_size as u64).map_err(ReadHeaderError::Mismatch)
 }
 
 // ---- unlink ----------------------------------------------------------------------------------
@@ -492,17 +509,28 @@ pub(crate) fn unlink(
     place: &Place,
     options: &SegmentOptions,
     patience: Duration,
-    check: impl Fn(&Header) -> Result<(), OpenError>,
+    check: impl Fn(&Header) -> Result<(), Mismatch>,
 ) -> Result<(), UnlinkError> {
     loop {
-        let (fd, stat) = open_file(place, options, OFlags::RDWR)?;
+        let (fd, stat) = open_file(place, options, OFlags::RDWR).map_err(unlink_error)?;
         let file = File::from(fd);
+        let mismatch = |mismatch| OpenError::Mismatch {
+            place: place.path().display().to_string(),
+            mismatch,
+        };
         match read_header(&file, &stat) {
-            Ok(header) => check(&header)?,
-            Err(ReadHeaderError::Refused(error @ OpenError::NotASegment)) => {
-                return Err(error.into());
+            Ok(header) => check(&header).map_err(mismatch)?,
+            Err(ReadHeaderError::Mismatch(what @ Mismatch::NotASegment)) => {
+                return Err(mismatch(what).into());
             }
-            Err(_) => {}
+            Err(ReadHeaderError::Mismatch(_)) => {}
+            Err(ReadHeaderError::Os(source)) => {
+                return Err(UnlinkError::Os {
+                    call: "pread",
+                    path: place.path(),
+                    source,
+                });
+            }
         }
         if unlink_inode(place, &file, inode(&stat), patience)? {
             return Ok(());
@@ -523,7 +551,14 @@ pub(crate) fn unlink_own(
             unlink_inode(place, &File::from(fd), backing.inode, patience).map(|_| ())
         }
         Ok(_) | Err(OpenError::NotFound { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(unlink_error(error)),
+    }
+}
+
+fn unlink_error(error: OpenError) -> UnlinkError {
+    match error {
+        OpenError::PermissionDenied { path } => UnlinkError::PermissionDenied { path },
+        error => error.into(),
     }
 }
 
@@ -531,8 +566,9 @@ pub(crate) fn unlink_own(
 ///
 /// Two who remove and re-create could each look, and then one delete the other's new file. So who
 /// takes a name away holds a lock on the file that has it, looks again under the lock, and then
-/// unlinks. The kernel drops the lock of a process that dies; one that is stopped makes the others
-/// give up when their patience ends.
+/// unlinks. The kernel drops the lock of a process that dies (if it forked a child from another
+/// thread at that very moment: with that child). One that is stopped makes the others give up when
+/// their patience ends.
 fn unlink_inode(
     place: &Place,
     file: &File,

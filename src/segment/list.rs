@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::name;
-use crate::error::OpenError;
+use crate::error::Mismatch;
 use crate::identity::Kind;
 use crate::raw::header::{HEADER_BYTES, Header};
 
@@ -24,8 +24,8 @@ pub struct SegmentInfo {
     pub owner: u32,
     /// Its permission bits.
     pub mode: u32,
-    /// What its header says, or why it could not be opened.
-    pub content: Result<SegmentContent, OpenError>,
+    /// What its header says, or why it cannot be opened.
+    pub content: Result<SegmentContent, Mismatch>,
 }
 
 /// What the header of a segment says is in it.
@@ -46,8 +46,8 @@ pub struct SegmentContent {
 /// segment does.
 ///
 /// # Errors
-/// When the directory cannot be read; `Unsupported` where the system does not tell
-/// (systems other than Linux).
+/// When the directory cannot be read; on systems that show shared memory in no directory (macOS),
+/// it is not there.
 pub fn segments() -> io::Result<Vec<SegmentInfo>> {
     segments_in(super::DEFAULT_DIR)
 }
@@ -88,7 +88,7 @@ fn inspect(path: &Path) -> Option<SegmentInfo> {
         .read_to_end(&mut start)
         .ok()?;
     let content = match Header::decode(&start, meta.len()) {
-        Err(OpenError::NotASegment) => return None,
+        Err(Mismatch::NotASegment) => return None,
         decoded => decoded.map(|header| SegmentContent {
             kind: header.kind(),
             schema: header.schema,

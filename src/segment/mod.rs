@@ -27,15 +27,13 @@ pub use self::options::Options;
 pub(crate) use self::options::SegmentOptions;
 use self::os::{Backing, DEFAULT_DIR};
 pub(crate) use self::pinned::Pinned;
-use crate::error::{CreateError, OpenError, OpenOrCreateError, ReplaceError, UnlinkError};
+use crate::error::{
+    CreateError, Mismatch, OpenError, OpenOrCreateError, ReplaceError, UnlinkError,
+};
 use crate::identity::{Identity, Kind};
 use crate::process;
 use crate::raw::header::{HEADER_BYTES, Header};
 use crate::sync::{Access, Word};
-
-/// How long `open_or_create` keeps trying while there is no room for a segment of its own: a rival
-/// that is about to finish may be what takes the room.
-const RIVAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long to wait for another process that is taking the same name away.
 pub(crate) const UNLINK_PATIENCE: Duration = Duration::from_secs(1);
@@ -47,7 +45,7 @@ pub(crate) struct Segment {
     /// `None` for one without a name.
     place: Option<Place>,
     options: SegmentOptions,
-    /// The process whose last handle takes the name away, if any does.
+    /// The process that created it and whose last handle takes the name away, if any does.
     unlinker: Option<u64>,
 }
 
@@ -71,13 +69,6 @@ impl Plan {
         if options.read_only {
             return unusable("read_only(true) (nobody could ever write to it)".to_owned());
         }
-        let random = || {
-            process::random().map_err(|source| CreateError::Os {
-                call: "getrandom",
-                place: "memory".to_owned(),
-                source,
-            })
-        };
         let seed = options.hash_seed.map_or_else(random, Ok)?;
         let instance = [random()?, random()?];
         Ok(Header::new(
@@ -90,6 +81,78 @@ impl Plan {
     }
 }
 
+fn random() -> Result<u64, CreateError> {
+    process::random().map_err(|source| CreateError::Os {
+        call: "getrandom",
+        place: "memory".to_owned(),
+        source,
+    })
+}
+
+/// Who is to take the name away again. Asked before anything is made, so that a policy that cannot be
+/// kept is an error and leaves nothing.
+fn unlinker(options: &SegmentOptions) -> Result<Option<u64>, CreateError> {
+    options
+        .unlink_on_drop
+        .then(process::token)
+        .transpose()
+        .map_err(|source| CreateError::Os {
+            call: "mmap or madvise",
+            place: "memory".to_owned(),
+            source,
+        })
+}
+
+/// The patience of an `open_or_create` for which there is no room. A rival that is about to finish
+/// may be what takes the room; and of several who each hold a part of it, one must get the rest.
+struct Rivals {
+    since: Instant,
+    /// Since when the free room has been what it is.
+    quiet: Instant,
+    free: u64,
+    turns: u32,
+}
+
+impl Rivals {
+    /// While nobody else takes or gives back room.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    /// Bytes that can be reserved in a second at the very least.
+    const SLOWEST: u64 = 256 << 20;
+
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            since: now,
+            quiet: now,
+            free: 0,
+            turns: 0,
+        }
+    }
+
+    /// Waits a while for rivals. `false` if there seems to be none, or none that gets anywhere.
+    fn wait(&mut self, free: Option<u64>, bytes: u64) -> bool {
+        let now = Instant::now();
+        // Not by a little: on a busy machine the free memory always changes a little.
+        let free = free.unwrap_or(0);
+        if free.abs_diff(self.free) > bytes / 64 {
+            (self.free, self.quiet) = (free, now);
+        }
+        let reserving = Duration::from_secs_f64(bytes as f64 / Self::SLOWEST as f64);
+        // Ten may have to take turns.
+        if now - self.quiet > Self::PATIENCE || now - self.since > Self::PATIENCE + 10 * reserving {
+            return false;
+        }
+        // Pauses that are random, and grow until they are as long as a rival may need: else all who
+        // hold a part of the room give it back and take it again in step.
+        self.turns += 1;
+        let longest =
+            Duration::from_millis(2 << self.turns.min(20)).min(Self::PATIENCE / 4 + reserving);
+        let random = process::random().unwrap_or(u64::MAX / 2) as f64 / u64::MAX as f64;
+        std::thread::sleep(longest.mul_f64(random));
+        true
+    }
+}
+
 impl Segment {
     pub(crate) fn create(
         name: &str,
@@ -97,8 +160,14 @@ impl Segment {
         plan: &Plan,
     ) -> Result<Self, CreateError> {
         let place = Place::new(&options.dir, name)?;
-        let backing = os::create(&place, options, &plan.header(options)?)?;
-        Ok(Self::attached(backing, Some(place), options))
+        let (header, unlinker) = (plan.header(options)?, unlinker(options)?);
+        let backing = os::create(&place, options, &header)?;
+        Ok(Self {
+            backing,
+            place: Some(place),
+            options: options.clone(),
+            unlinker,
+        })
     }
 
     pub(crate) fn replace(
@@ -107,8 +176,14 @@ impl Segment {
         plan: &Plan,
     ) -> Result<Self, ReplaceError> {
         let place = Place::new(&options.dir, name).map_err(CreateError::from)?;
-        let backing = os::replace(&place, options, &plan.header(options)?)?;
-        Ok(Self::attached(backing, Some(place), options))
+        let (header, unlinker) = (plan.header(options)?, unlinker(options)?);
+        let backing = os::replace(&place, options, &header)?;
+        Ok(Self {
+            backing,
+            place: Some(place),
+            options: options.clone(),
+            unlinker,
+        })
     }
 
     /// Creates under a random name.
@@ -117,19 +192,22 @@ impl Segment {
         plan: &Plan,
     ) -> Result<Self, CreateError> {
         loop {
-            let header = plan.header(options)?;
-            let name = format!("forkmap-{:032x}", header.instance_id());
-            let place = Place::new(&options.dir, &name)?;
-            match os::create(&place, options, &header) {
+            let name = format!("forkmap-{:016x}{:016x}", random()?, random()?);
+            match Self::create(&name, options, plan) {
                 Err(CreateError::AlreadyExists { .. }) => {}
-                made => return Ok(Self::attached(made?, Some(place), options)),
+                created => return created,
             }
         }
     }
 
     pub(crate) fn anonymous(options: &SegmentOptions, plan: &Plan) -> Result<Self, CreateError> {
         let backing = os::anonymous(options, &plan.header(options)?)?;
-        Ok(Self::attached(backing, None, options))
+        Ok(Self {
+            backing,
+            place: None,
+            options: options.clone(),
+            unlinker: None,
+        })
     }
 
     pub(crate) fn open(
@@ -139,8 +217,17 @@ impl Segment {
     ) -> Result<Self, OpenError> {
         let place = Place::new(&options.dir, name)?;
         let backing = os::open(&place, options)?;
-        backing.header().expect(wanted)?;
-        Ok(Self::attached(backing, Some(place), options))
+        let opened = Self {
+            backing,
+            place: Some(place),
+            options: options.clone(),
+            unlinker: None,
+        };
+        opened
+            .header()
+            .expect(wanted)
+            .map_err(|mismatch| opened.mismatch(mismatch))?;
+        Ok(opened)
     }
 
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
@@ -150,20 +237,29 @@ impl Segment {
         wanted: Identity,
     ) -> Result<Self, OpenError> {
         let backing = os::from_fd(fd, options)?;
-        backing.header().expect(wanted)?;
-        Ok(Self::attached(backing, None, options))
+        let opened = Self {
+            backing,
+            place: None,
+            options: options.clone(),
+            unlinker: None,
+        };
+        opened
+            .header()
+            .expect(wanted)
+            .map_err(|mismatch| opened.mismatch(mismatch))?;
+        Ok(opened)
     }
 
     /// Opens, or creates if there is nothing. Of many who call it at once, all get the same segment.
     ///
-    /// Lock-free: each further turn means that another process has created or removed the segment
-    /// in between; while there is no room, it waits for rivals for a second at most.
+    /// Lock-free while there is room: each further turn means that another process has created or
+    /// removed the segment in between.
     pub(crate) fn open_or_create(
         name: &str,
         options: &SegmentOptions,
         plan: &Plan,
     ) -> Result<Self, OpenOrCreateError> {
-        let mut deadline = None;
+        let mut rivals = Rivals::new();
         loop {
             match Self::open(name, options, plan.identity) {
                 Err(OpenError::NotFound { .. }) => {}
@@ -171,16 +267,7 @@ impl Segment {
             }
             match Self::create(name, options, plan) {
                 Err(CreateError::AlreadyExists { .. }) => {}
-                Err(error @ CreateError::NoSpace { .. }) => {
-                    // A rival may hold the last pages for a segment that has no name yet. Random
-                    // pauses, because two who each hold half of the room must not fail in step.
-                    let now = Instant::now();
-                    if now > *deadline.get_or_insert(now + RIVAL_PATIENCE) {
-                        return Err(error.into());
-                    }
-                    let pause = process::random().map_or(1000, |random| random % 8192);
-                    std::thread::sleep(Duration::from_micros(pause));
-                }
+                Err(CreateError::NoSpace { free, .. }) if rivals.wait(free, plan.bytes) => {}
                 created => return Ok(created?),
             }
         }
@@ -196,7 +283,7 @@ impl Segment {
         os::unlink(&place, options, UNLINK_PATIENCE, |header| {
             match header.kind() {
                 Some(found) if found == kind => Ok(()),
-                found => Err(OpenError::Kind {
+                found => Err(Mismatch::Kind {
                     found,
                     wanted: kind,
                 }),
@@ -204,16 +291,13 @@ impl Segment {
         })
     }
 
-    fn attached(backing: Backing, place: Option<Place>, options: &SegmentOptions) -> Self {
-        let unlinker = (options.unlink_on_drop && place.is_some())
-            .then(process::token)
-            .flatten();
-        Self {
-            backing,
-            place,
-            options: options.clone(),
-            unlinker,
-        }
+    /// What to say of this segment if it is not what was wanted.
+    pub(crate) fn mismatch(&self, mismatch: Mismatch) -> OpenError {
+        let place = self.path().map_or_else(
+            || "the descriptor".to_owned(),
+            |path| path.display().to_string(),
+        );
+        OpenError::Mismatch { place, mismatch }
     }
 
     /// The words behind the header.
@@ -261,7 +345,9 @@ impl Segment {
     fn unlink_if_due(&mut self, patience: Duration) -> Result<(), UnlinkError> {
         match (self.unlinker.take(), &self.place) {
             // Not in a forked child: the name is its creator's to take away.
-            (Some(unlinker), Some(place)) if process::token() == Some(unlinker) => {
+            (Some(unlinker), Some(place))
+                if process::token().is_ok_and(|token| token == unlinker) =>
+            {
                 os::unlink_own(place, &self.options, &self.backing, patience)
             }
             _ => Ok(()),

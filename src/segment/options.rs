@@ -103,13 +103,14 @@ impl<T> Options<T> {
         self
     }
 
-    /// Whether the segment loses its name when the last handle of *this process* that shares this
-    /// attachment is dropped.
+    /// Whether the segment loses its name again when its *creator* drops the last handle that shares
+    /// this attachment.
     ///
-    /// Holds for the process that calls the verb: handles that its forked children inherit never
-    /// take the name away. Nor does a handle whose name leads to another segment by then. Processes
-    /// that have the segment open keep it; its memory is free when the last of them is gone. A
-    /// process that is killed runs no destructor: then the name stays.
+    /// Bound to the process and the handle that create the segment: those who open it, and handles
+    /// that forked children inherit, never take the name away, whatever this option says. Nor does
+    /// the creator's, if the name leads to another segment by then. Processes that have the segment
+    /// open keep it; its memory is free when the last of them is gone. A process that is killed runs
+    /// no destructor: then the name stays.
     pub fn unlink_on_drop(&mut self, yes: bool) -> &mut Self {
         self.segment.unlink_on_drop = yes;
         self

@@ -17,7 +17,7 @@ use shared_memory::{Shmem, ShmemConf, ShmemError};
 use super::UNLINK_PATIENCE;
 use super::name::Place;
 use super::options::SegmentOptions;
-use crate::error::{CreateError, OpenError, ReplaceError, UnlinkError};
+use crate::error::{CreateError, Mismatch, OpenError, ReplaceError, UnlinkError};
 use crate::raw::header::{HEADER_BYTES, Header};
 use crate::sync::{Ordering, Word};
 
@@ -223,11 +223,16 @@ fn try_open(place: &Place) -> Result<Backing, OpenError> {
     let start = &bytemuck::cast_slice(&start)[..HEADER_BYTES.min(shared.len())];
     // Some systems round the length up to pages.
     let header = match Header::decode(start, found) {
-        Err(OpenError::Length { expected, found }) if expected < found => {
-            Header::decode(start, expected)?
+        Err(Mismatch::Length { expected, found }) if expected < found => {
+            Header::decode(start, expected)
         }
-        decoded => decoded?,
+        decoded => decoded,
     };
+    let mismatch = |mismatch| OpenError::Mismatch {
+        place: place.name().to_owned(),
+        mismatch,
+    };
+    let header = header.map_err(mismatch)?;
     Ok(Backing { shared, header })
 }
 
@@ -235,17 +240,16 @@ pub(crate) fn unlink(
     place: &Place,
     options: &SegmentOptions,
     _: Duration,
-    check: impl Fn(&Header) -> Result<(), OpenError>,
+    check: impl Fn(&Header) -> Result<(), Mismatch>,
 ) -> Result<(), UnlinkError> {
+    let mismatch = |mismatch| OpenError::Mismatch {
+        place: place.name().to_owned(),
+        mismatch,
+    };
     match open(place, options) {
-        Ok(backing) => check(&backing.header)?,
-        Err(
-            OpenError::NotReady { .. }
-            | OpenError::ByteOrder
-            | OpenError::Version { .. }
-            | OpenError::Length { .. }
-            | OpenError::Damaged { .. },
-        ) => {}
+        Ok(backing) => check(&backing.header).map_err(mismatch)?,
+        Err(OpenError::Mismatch { mismatch: what, .. }) if what != Mismatch::NotASegment => {}
+        Err(OpenError::NotReady { .. }) => {}
         Err(error) => return Err(error.into()),
     }
     unlink_name(place)

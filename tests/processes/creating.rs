@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use forkmap::{AtomicDict, OpenError, ReplaceError, UnlinkError};
+use forkmap::{AtomicDict, CreateError, OpenError, ReplaceError, UnlinkError};
 use libtest_mimic::Trial;
 use nix::errno::Errno;
 use nix::sys::ptrace;
@@ -17,6 +17,9 @@ use nix::unistd::Pid;
 
 use crate::common::Name;
 use crate::{Role, command, run, spawn, test, wait_all};
+
+/// How a child ends that finds the name taken.
+const TAKEN: i32 = 3;
 
 pub(crate) const ROLES: &[Role] = &[
     ("join", |args| {
@@ -63,10 +66,22 @@ pub(crate) const ROLES: &[Role] = &[
         // Here the parent starts to count.
         raise(Signal::SIGSTOP).unwrap();
         match &*args[0] {
+            "nothing" => {}
+            "bad-names" => {
+                for bad in ["", "a/b", "..", "a\n"] {
+                    let _ = options.open(bad).unwrap_err();
+                    let _ = options.open_or_create(bad).unwrap_err();
+                    let _ = options.unlink(bad).unwrap_err();
+                }
+            }
             "create" => drop(options.create("victim").unwrap()),
             "open_or_create" => drop(options.open_or_create("victim").unwrap()),
             "create_or_replace" => drop(options.create_or_replace("victim").unwrap()),
-            "unlink_on_drop" => drop(options.unlink_on_drop(true).create("victim").unwrap()),
+            "unlink_on_drop" => match options.unlink_on_drop(true).create("victim") {
+                Ok(dict) => drop(dict),
+                Err(CreateError::AlreadyExists { .. }) => std::process::exit(TAKEN),
+                Err(error) => panic!("{error}"),
+            },
             "unlink" => options.unlink("victim").unwrap(),
             verb => panic!("{verb}"),
         }
@@ -87,7 +102,6 @@ pub(crate) fn tests() -> Vec<Trial> {
             wait_all((0..4).map(|_| spawn("replace", &[&name])));
             assert_eq!(AtomicDict::open(&name).unwrap().load(1), 1);
         }),
-        // A newer segment of a rival is never taken away: whoever is last finds its own there.
         test("racing_replacers_that_clean_up_leave_nothing", || {
             let name = Name::new("replace-unlink");
             wait_all((0..4).map(|_| spawn("replace-and-unlink-own", &[&name])));
@@ -108,6 +122,13 @@ pub(crate) fn tests() -> Vec<Trial> {
                 }
                 assert!(dict.is_current());
             },
+        ),
+        #[cfg(target_arch = "x86_64")]
+        test("a_bad_name_makes_no_system_call", bad_names),
+        #[cfg(target_arch = "x86_64")]
+        test(
+            "on_a_disk_the_header_is_written_out_before_the_name_is_given",
+            header_before_name,
         ),
         test(
             "a_stopped_process_that_goes_on_takes_away_no_newer_segment",
@@ -219,11 +240,68 @@ fn stopped_unlinkers() {
             Err(error) => panic!("{error}"),
         }
         // It found the name taken, or made its segment and saw it replaced.
-        assert!(matches!(end, WaitStatus::Exited(_, 0 | 101)), "{end:?}");
+        assert!(matches!(end, WaitStatus::Exited(_, 0 | TAKEN)), "{end:?}");
         points += 1;
     }
     println!("stopped at {points} points, a rival gave up at {busy}");
     assert!(points >= 50 && (1..10).contains(&busy));
+}
+
+/// FS1.
+#[cfg(target_arch = "x86_64")]
+fn bad_names() {
+    use nix::libc::{SYS_brk, SYS_mmap, SYS_munmap};
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let calls = |verb| {
+        let mut calls = system_calls(verb, dir.path());
+        // Memory for the errors.
+        calls.retain(|call| ![SYS_brk, SYS_mmap, SYS_munmap].contains(call));
+        calls
+    };
+    assert_eq!(calls("bad-names"), calls("nothing"));
+}
+
+/// A power cut must not leave a name that leads to a header that never came to the disk.
+#[cfg(target_arch = "x86_64")]
+fn header_before_name() {
+    use nix::libc::{SYS_fsync, SYS_linkat};
+    let order = |dir: &Path| {
+        let mut calls = system_calls("create", dir);
+        calls.retain(|call| [SYS_fsync, SYS_linkat].contains(call));
+        calls
+    };
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    assert_eq!(order(memory.path()), [SYS_linkat]);
+    let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let kind = nix::sys::statfs::statfs(disk.path())
+        .unwrap()
+        .filesystem_type();
+    if kind == nix::sys::statfs::TMPFS_MAGIC {
+        eprintln!("SKIPPED: the build directory is on a tmpfs");
+    } else {
+        assert_eq!(order(disk.path()), [SYS_fsync, SYS_linkat]);
+    }
+}
+
+/// The system calls of a child in its role, by number.
+#[cfg(target_arch = "x86_64")]
+fn system_calls(verb: &str, dir: &Path) -> Vec<i64> {
+    let pid = run_to_system_call(verb, dir, 0).unwrap();
+    let mut calls = Vec::new();
+    loop {
+        // Entry and exit of each call.
+        for stop in 0..2 {
+            ptrace::syscall(pid, None).unwrap();
+            match waitpid(pid, None).unwrap() {
+                WaitStatus::Exited(_, 0) => return calls,
+                WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
+                other => panic!("{verb}: {other:?}"),
+            }
+            if stop == 0 {
+                calls.push(ptrace::getregs(pid).unwrap().orig_rax as i64);
+            }
+        }
+    }
 }
 
 /// Runs a child to its `n`-th stop at a system call (entry or exit) and kills it there. `true` if it

@@ -101,6 +101,22 @@ pub(crate) const ROLES: &[Role] = &[
         );
         assert_eq!(AtomicDict::open(&args[0]).unwrap().load(1), 2);
     }),
+    ("thread-with-own-descriptors", |args| {
+        // Descriptors that only this thread has, and others at the same numbers in the main thread.
+        let _others: Vec<_> = (0..40)
+            .map(|_| tempfile::tempfile_in("/dev/shm").unwrap())
+            .collect();
+        let name = args[0].clone();
+        let create = move || {
+            unshare(CloneFlags::CLONE_FILES).unwrap();
+            (3..43).for_each(|fd| _ = nix::unistd::close(fd));
+            let dict = AtomicDict::create(&name, 10).unwrap();
+            dict.store(1, 5).unwrap();
+            assert!(dict.is_current(), "the name leads to another file");
+        };
+        std::thread::spawn(create).join().unwrap();
+        assert_eq!(AtomicDict::open(&args[0]).unwrap().load(1), 5);
+    }),
     ("fork-among-threads", |_| fork_among_threads()),
     ("signal-handler", |_| signal_handler()),
 ];

@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 
-use forkmap::{AtomicDict, CreateError, Kind, OpenError, OpenOrCreateError, UnlinkError, segments};
+use forkmap::{
+    AtomicDict, CreateError, Kind, Mismatch, OpenError, OpenOrCreateError, UnlinkError, segments,
+};
 use libtest_mimic::Trial;
 
 use crate::common::Name;
@@ -80,9 +82,12 @@ fn verbs() {
     assert!(
         matches!(
             error,
-            OpenError::Schema {
-                found: 0,
-                wanted: 1
+            OpenError::Mismatch {
+                mismatch: Mismatch::Schema {
+                    found: 0,
+                    wanted: 1
+                },
+                ..
             }
         ),
         "{error}"
@@ -133,12 +138,21 @@ fn unfinished() {
     file.write_all_at(&[9], 70).unwrap();
     assert!(matches!(
         AtomicDict::open(&name),
-        Err(OpenError::Damaged { .. })
+        Err(OpenError::Mismatch {
+            mismatch: Mismatch::Damaged { .. },
+            ..
+        })
     ));
     file.set_len(512).unwrap();
     assert!(matches!(
         AtomicDict::open(&name),
-        Err(OpenError::Damaged { .. } | OpenError::Length { .. })
+        Err(OpenError::Mismatch {
+            mismatch: Mismatch::Damaged { .. },
+            ..
+        } | OpenError::Mismatch {
+            mismatch: Mismatch::Length { .. },
+            ..
+        })
     ));
     AtomicDict::unlink(&name).unwrap();
 }
