@@ -52,7 +52,7 @@ use crate::sync::{Access, Word};
 ///
 /// | operations | progress |
 /// |---|---|
-/// | finding the slot of a key, claiming one | wait-free: at most `capacity()` steps |
+/// | finding the slot of a key, claiming one | wait-free: at most `capacity()` steps, each one instruction (as below) |
 /// | `load get contains_key store swap fetch_add fetch_sub compare_exchange` | wait-free: the look-up and one instruction (x86-64, and AArch64 with LSE) |
 /// | `fetch_and fetch_or fetch_xor fetch_min fetch_max fetch_update fetch_add_bounded fetch_sub_bounded` | lock-free: the look-up and a compare-exchange loop, which turns only when another operation on the same value took effect. (`fetch_and`, `fetch_or`, `fetch_xor` whose result is not used may become one instruction on x86-64; AArch64 with LSE has all but the last three in one) |
 /// | `len is_empty iter keys` | wait-free, visits all slots |

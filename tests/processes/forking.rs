@@ -139,6 +139,10 @@ pub(crate) fn tests() -> Vec<Trial> {
             let name = Name::new("close-all");
             run("close-all-descriptors", &[&name]);
         }),
+        test("a_thread_with_descriptors_of_its_own_can_create", || {
+            let name = Name::new("own-descriptors");
+            run("thread-with-own-descriptors", &[&name]);
+        }),
         test(
             "a_child_forked_while_other_threads_work_can_use_its_handles",
             || {
