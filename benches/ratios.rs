@@ -5,27 +5,35 @@
 
 mod workload;
 
-use std::sync::Barrier;
+use std::hint;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::Instant;
 
 use workload::{OPERATIONS, Pass, Workload, cases, smoke};
 
-/// Nanoseconds of an operation in a batch, which is one pass. One before it brings back into the
-/// caches what the other contenders have displaced.
-fn batch(workload: &Workload, pass: Pass) -> f64 {
+/// Nanoseconds of an operation, from passes of so many visits at least. One pass before brings back
+/// into the caches what the other contenders have displaced.
+fn batch(workload: &Workload, pass: Pass, visits: usize) -> f64 {
+    let passes = visits.div_ceil(workload.visits());
     pass(workload);
     let start = Instant::now();
-    pass(workload);
-    start.elapsed().as_nanos() as f64 / workload.visits() as f64
+    for _ in 0..passes {
+        pass(workload);
+    }
+    start.elapsed().as_nanos() as f64 / (passes * workload.visits()) as f64
 }
 
-/// The same with two threads at once, on the same keys in the same order: the mean of the two.
-fn batch_of_two(workload: &Workload, pass: Pass) -> f64 {
-    let line = Barrier::new(2);
+/// The same of two threads at once, which visit the same keys in the same order: the mean.
+fn batch_of_two(workload: &Workload, pass: Pass, visits: usize) -> f64 {
+    let arrived = AtomicU32::new(0);
     let run = || {
-        line.wait();
-        batch(workload, pass)
+        arrived.fetch_add(1, SeqCst);
+        // Not asleep: who is woken up may find the other one done.
+        while arrived.load(SeqCst) < 2 {
+            hint::spin_loop();
+        }
+        batch(workload, pass, visits)
     };
     thread::scope(|scope| {
         let other = scope.spawn(run);
@@ -39,23 +47,14 @@ fn quartiles(mut numbers: Vec<f64>) -> [f64; 3] {
     [1, 2, 3].map(|quarter| numbers[numbers.len() * quarter / 4])
 }
 
-fn compare(
-    title: &str,
-    workload: &Workload,
-    contenders: &[(&str, Pass)],
-    batch: fn(&Workload, Pass) -> f64,
-) {
-    let rounds = match workload.visits() {
-        _ if smoke() => 2,
-        1_000_000.. => 41,
-        _ => 301,
-    };
+/// Prints the rows of the contenders; `batch` gives the time of one of them.
+fn compare(title: &str, contenders: &[(&str, Pass)], rounds: usize, batch: impl Fn(Pass) -> f64) {
     let mut times = vec![Vec::with_capacity(rounds); contenders.len()];
     for round in 0..rounds {
         // Each in its turn is the first of a round.
         for turn in 0..contenders.len() {
             let at = (round + turn) % contenders.len();
-            times[at].push(batch(workload, contenders[at].1));
+            times[at].push(batch(contenders[at].1));
         }
     }
     for ((name, _), own) in contenders.iter().zip(&times) {
@@ -72,16 +71,31 @@ fn main() {
     );
     println!("| workload | contender | ns/op | of raw | middle half of the rounds |");
     println!("|---|---|---:|---:|---:|");
+    let smoke = smoke();
     for case in cases() {
         let workload = Workload::new(case);
         for (operation, contenders) in OPERATIONS {
-            let title = format!("{operation}, {case}");
-            compare(&title, &workload, contenders, batch);
+            let rounds = match workload.visits() {
+                _ if smoke => 1,
+                1_000_000.. => 41,
+                _ => 301,
+            };
+            compare(
+                &format!("{operation}, {case}"),
+                contenders,
+                rounds,
+                |pass| batch(&workload, pass, 1 << 15),
+            );
         }
     }
+    // So many visits that both threads run most of the time. Needs two cores with nothing else to do.
+    let (rounds, visits) = if smoke { (1, 1) } else { (21, 1 << 21) };
+    let (operation, contenders) = OPERATIONS[0];
     for case in &cases()[..2] {
-        let (operation, contenders) = OPERATIONS[0];
+        let workload = Workload::new(*case);
         let title = format!("{operation}, {case}, two threads");
-        compare(&title, &Workload::new(*case), contenders, batch_of_two);
+        compare(&title, contenders, rounds, |pass| {
+            batch_of_two(&workload, pass, visits)
+        });
     }
 }

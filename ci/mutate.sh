@@ -2,7 +2,7 @@
 # Plants every bug of mutations/ in a copy of the tree: the check that its patch names must be green
 # before and red after.
 #   ci/mutate.sh [NAME...]
-# About N minutes on two cores once built.
+# About 10 minutes on two cores for 55 bugs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,8 +16,10 @@ mkdir -p "$work"
 fresh_tree() {
     rm -rf "$tree"
     mkdir "$tree"
-    # --touch: files newer than any artifact, so that the last bug is not what gets tested.
-    git ls-files -co --exclude-standard -z | tar -c --null -T - | tar -x --touch -C "$tree"
+    # --touch: files newer than any artifact, so that the last bug is not what gets tested. A file
+    # that is deleted but not yet committed cannot be read.
+    git ls-files -co --exclude-standard -z | tar -c --ignore-failed-read --warning=no-failed-read --null -T - |
+        tar -x --touch -C "$tree"
 }
 
 check() { (cd "$tree" && eval "$1") >"$log" 2>&1; }

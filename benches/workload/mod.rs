@@ -15,9 +15,13 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-/// Visits of a pass over few keys. So many, because a branch predictor learns a short pass by
-/// heart: it would know beforehand how many slots each look-up visits.
-const PASS: usize = 1 << 16;
+/// Visits that are drawn at least. A branch predictor learns some thousands of visits by heart, if
+/// they come again, and then knows beforehand how many slots each look-up takes. Of so many it knows
+/// nothing.
+const DRAWN: usize = 1 << 15;
+
+/// Visits that come again and again at least, so that going through them costs nothing.
+const ROUND: usize = 1000;
 
 /// Whether this shall only show that it works. `cargo bench` asks for more than that.
 pub(crate) fn smoke() -> bool {
@@ -25,45 +29,43 @@ pub(crate) fn smoke() -> bool {
     given("--test") || given("--quick") || !given("--bench")
 }
 
-/// The order in which a pass visits the keys.
-#[derive(Debug, Clone, Copy)]
-enum Order {
-    /// Drawn at random.
-    Random,
-    /// From the first to the last.
-    InTurn,
-}
-
-/// Which keys, how many of them, and in which order.
+/// How many keys, and in which order a pass visits them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Case {
     keys: usize,
     order: Order,
 }
 
-/// One key that everybody wants; a table that fits into the caches next to a core; one that does
-/// not.
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    /// The key of each visit is drawn at random.
+    Drawn,
+    /// All keys in a shuffled order, and the same again and again, as a loop over some objects would
+    /// visit them.
+    Rounds,
+}
+
+/// One key that everybody wants; keys whose slots are about as large as the first cache; keys whose
+/// slots are larger than all caches.
 pub(crate) fn cases() -> [Case; 4] {
     let many = if smoke() { 20_000 } else { 1_000_000 };
     [
-        (1, Order::Random),
-        (1000, Order::Random),
-        (many, Order::Random),
-        (many, Order::InTurn),
+        (1, Order::Rounds),
+        (1000, Order::Drawn),
+        (1000, Order::Rounds),
+        (many, Order::Drawn),
     ]
     .map(|(keys, order)| Case { keys, order })
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.keys {
-            1 => write!(f, "1 key")?,
-            n if n % 1_000_000 == 0 => write!(f, "{}M keys", n / 1_000_000)?,
-            n => write!(f, "{}k keys", n / 1000)?,
-        }
+        let n = self.keys;
         match self.order {
-            Order::Random => Ok(()),
-            Order::InTurn => write!(f, " in turn"),
+            _ if n == 1 => write!(f, "1 key"),
+            Order::Rounds => write!(f, "{}k keys in rounds", n / 1000),
+            Order::Drawn if n < 1_000_000 => write!(f, "{}k keys", n / 1000),
+            Order::Drawn => write!(f, "{}M keys", n / 1_000_000),
         }
     }
 }
@@ -73,40 +75,44 @@ impl fmt::Display for Case {
 #[derive(Debug)]
 pub(crate) struct Workload {
     dict: AtomicDict,
-    entries: Vec<Entry>,
+    /// A handle for each key.
+    table: Vec<Entry>,
     raw: Vec<AtomicU64>,
-    /// Like `raw`, but each value among as many bytes as a key takes in the dictionary. It tells
-    /// what the memory costs from what the look-up costs.
+    /// Like `raw`, but each value among as many bytes as a key takes in the dictionary. Tells what
+    /// the memory costs from what the look-up costs.
     apart: Vec<AtomicU64>,
-    /// What a pass visits, as indices into `raw` and `entries`.
+    /// The visits of a pass, as indices into `raw` and `table`.
     indices: Vec<usize>,
     /// The same, as indices into `apart`.
     places: Vec<usize>,
-    /// The same, as keys of the dictionary.
+    /// The same, as handles.
+    handles: Vec<Entry>,
+    /// The same, as keys.
     keys: Vec<u64>,
     /// As many keys that the dictionary does not have.
     strangers: Vec<u64>,
 }
 
-/// One visit to each of the keys of a pass.
+/// Makes all visits of a pass.
 pub(crate) type Pass = fn(&Workload);
 
-/// For each operation those who can do it, `raw` first.
+/// For each operation the contenders, `raw` first.
 pub(crate) const OPERATIONS: [(&str, &[(&str, Pass)]); 2] = [
     (
         "fetch_add",
         &[
             ("raw", |w| {
-                pass(&w.indices, |i| w.raw[i].fetch_add(1, SeqCst))
+                pass(&w.indices, |&i| w.raw[i].fetch_add(1, SeqCst))
             }),
             ("raw, 32 bytes apart", |w| {
-                pass(&w.places, |i| w.apart[i].fetch_add(1, SeqCst))
+                pass(&w.places, |&i| w.apart[i].fetch_add(1, SeqCst))
             }),
-            ("by handle", |w| {
-                pass(&w.indices, |i| w.entries[i].fetch_add(1))
+            ("handle", |w| pass(&w.handles, |entry| entry.fetch_add(1))),
+            ("handle from a table", |w| {
+                pass(&w.indices, |&i| w.table[i].fetch_add(1))
             }),
-            ("by key", |w| {
-                pass(&w.keys, |key| {
+            ("key", |w| {
+                pass(&w.keys, |&key| {
                     w.dict.fetch_add(key, 1).expect("it has a slot")
                 })
             }),
@@ -115,64 +121,65 @@ pub(crate) const OPERATIONS: [(&str, &[(&str, Pass)]); 2] = [
     (
         "load",
         &[
-            ("raw", |w| pass(&w.indices, |i| w.raw[i].load(SeqCst))),
+            ("raw", |w| pass(&w.indices, |&i| w.raw[i].load(SeqCst))),
             ("raw, 32 bytes apart", |w| {
-                pass(&w.places, |i| w.apart[i].load(SeqCst))
+                pass(&w.places, |&i| w.apart[i].load(SeqCst))
             }),
-            ("by handle", |w| pass(&w.indices, |i| w.entries[i].load())),
-            ("by key", |w| pass(&w.keys, |key| w.dict.load(key))),
-            ("get, not there", |w| {
-                pass(&w.strangers, |key| w.dict.get(key).unwrap_or(1))
+            ("handle", |w| pass(&w.handles, |entry| entry.load())),
+            ("handle from a table", |w| {
+                pass(&w.indices, |&i| w.table[i].load())
+            }),
+            ("key", |w| pass(&w.keys, |&key| w.dict.load(key))),
+            ("key that is not there", |w| {
+                pass(&w.strangers, |&key| w.dict.get(key).unwrap_or(1))
             }),
         ],
     ),
 ];
 
-fn pass<T: Copy>(order: &[T], mut visit: impl FnMut(T) -> u64) {
-    // Every result is used, as a program would; else an addition could become a cheaper
-    // instruction.
+fn pass<'a, T>(order: &'a [T], mut visit: impl FnMut(&'a T) -> u64) {
+    // The results are used: an addition whose result is not may become another instruction.
     let sum = order
         .iter()
-        .fold(0u64, |sum, &at| sum.wrapping_add(visit(at)));
+        .fold(0u64, |sum, at| sum.wrapping_add(visit(at)));
     black_box(sum);
 }
 
 impl Workload {
-    pub(crate) fn new(case: Case) -> Self {
-        let Case { keys: n, order } = case;
+    pub(crate) fn new(Case { keys: n, order }: Case) -> Self {
         let mut rng = StdRng::seed_from_u64(n as u64);
-        let words = |n| (0..n).map(|_| AtomicU64::new(1)).collect();
-
-        // A seed of its own would make the look-ups of each run other ones.
-        let dict = AtomicDict::options()
-            .capacity(n as u64)
-            .hash_seed(0x5EED)
-            .anonymous();
-        let dict = dict.expect("room for the dictionary");
-        // The strangers are odd.
-        let keys: Vec<u64> = (0..n).map(|_| rng.random::<u64>() & !1).collect();
-        let entries = keys
-            .iter()
-            .map(|&key| dict.entry(key).expect("room for the key"));
-        let entries: Vec<Entry> = entries.collect();
-        entries.iter().for_each(|entry| entry.store(1));
-        assert_eq!(dict.len(), n, "no key was drawn twice");
-
-        let visits = n.max(PASS);
         let indices: Vec<usize> = match order {
-            Order::Random => (0..visits).map(|_| rng.random_range(0..n)).collect(),
-            Order::InTurn => (0..n).cycle().take(visits).collect(),
+            Order::Drawn => (0..n.max(DRAWN)).map(|_| rng.random_range(0..n)).collect(),
+            Order::Rounds => {
+                let round = shuffled(n, &mut rng);
+                round.into_iter().cycle().take(n.max(ROUND)).collect()
+            }
         };
-        let mut places: Vec<usize> = (0..n).map(|i| 4 * i).collect();
-        places.shuffle(&mut rng);
+
+        let mut options = AtomicDict::options();
+        // A fixed seed: a random one would make each run a look-up of other slots.
+        options.capacity(n as u64).hash_seed(0x5EED);
+        let dict = options.anonymous().expect("room for the dictionary");
+        // The keys are even, and the strangers odd.
+        let keys: Vec<u64> = (0..n).map(|_| rng.random::<u64>() & !1).collect();
+        let table: Vec<Entry> = keys
+            .iter()
+            .map(|&key| dict.entry(key).expect("room for the key"))
+            .collect();
+        assert_eq!(dict.len(), n, "a key was drawn twice");
+        table.iter().for_each(|entry| entry.store(1));
+
+        let words = |n| (0..n).map(|_| AtomicU64::new(1)).collect();
+        let places = shuffled(n, &mut rng);
         Self {
             dict,
-            entries,
             raw: words(n),
             apart: words(4 * n),
-            places: indices.iter().map(|&i| places[i]).collect(),
+            places: indices.iter().map(|&i| 4 * places[i]).collect(),
+            handles: indices.iter().map(|&i| table[i].clone()).collect(),
             keys: indices.iter().map(|&i| keys[i]).collect(),
-            strangers: (0..visits).map(|_| rng.random::<u64>() | 1).collect(),
+            strangers: indices.iter().map(|&i| keys[i] | 1).collect(),
+            table,
             indices,
         }
     }
@@ -181,4 +188,11 @@ impl Workload {
     pub(crate) fn visits(&self) -> usize {
         self.indices.len()
     }
+}
+
+/// The numbers below `n` in random order.
+fn shuffled(n: usize, rng: &mut StdRng) -> Vec<usize> {
+    let mut numbers: Vec<usize> = (0..n).collect();
+    numbers.shuffle(rng);
+    numbers
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-use forkmap::model::counters::{Counters, words};
+use forkmap::model::counters::{Claimed, Counters, words};
 use forkmap::model::value::Value;
 use forkmap::model::{Access, Word, hash};
 use loom::thread::{self, JoinHandle};
@@ -41,14 +41,14 @@ pub fn explore(
     });
 
     let schedules = schedules.load(Relaxed);
+    assert!(
+        schedules >= at_least,
+        "model {name}: {schedules} schedules, expected {at_least} at least"
+    );
     let bound = bound.map_or("none".to_owned(), |bound| bound.to_string());
     println!(
         "model {name}: {schedules} schedules (preemption bound {bound}), {:.2} s",
         start.elapsed().as_secs_f64()
-    );
-    assert!(
-        schedules >= at_least,
-        "model {name}: {schedules} schedules, expected {at_least} at least"
     );
 }
 
@@ -101,7 +101,7 @@ impl Table {
         let table = self.view();
         let mut found = Vec::new();
         let mut from = 0;
-        while let Some((slot, key)) = table.next_claimed(from) {
+        while let Some(Claimed { slot, key, .. }) = table.next(from) {
             assert_eq!(table.find(key), Some(slot), "key {key} is found elsewhere");
             found.push(key);
             from = slot + 1;
@@ -126,4 +126,13 @@ pub fn spawn<T: 'static>(
 /// Waits for `threads`: what each returned.
 pub fn join<T, const N: usize>(threads: [JoinHandle<T>; N]) -> [T; N] {
     threads.map(|thread| thread.join().expect("a panic would have ended the model"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    #[should_panic(expected = "expected 2 at least")]
+    fn a_model_without_a_race_is_refused() {
+        super::explore("no race", None, 2, || ());
+    }
 }
