@@ -18,7 +18,7 @@ use rand::{RngExt, SeedableRng};
 /// Visits that are drawn at least. A branch predictor learns some thousands of visits by heart, if
 /// they come again, and then knows beforehand how many slots each look-up takes. Of so many it knows
 /// nothing.
-const DRAWN: usize = 1 << 15;
+const DRAWN: usize = 1 << 16;
 
 /// Visits that come again and again at least, so that going through them costs nothing.
 const ROUND: usize = 1000;

@@ -342,4 +342,52 @@ mod tests {
             }
         }
     }
+
+    /// The same of the edge `value`: of two threads that each raise a hand and then look at the
+    /// other's, one at least sees it.
+    #[test]
+    fn two_raised_hands_cannot_both_be_missed() {
+        type Look = fn(&[Word], usize, u64) -> u64;
+        // Not there: fetch_and and fetch_min, which leave a 0 as it is.
+        const RAISES: [fn(Value<'_>); 9] = [
+            |hand| hand.store(1),
+            |hand| _ = hand.swap(1),
+            |hand| _ = hand.compare_exchange(0, 1),
+            |hand| _ = hand.fetch_add(1),
+            |hand| _ = hand.fetch_sub(1),
+            |hand| _ = hand.fetch_or(1),
+            |hand| _ = hand.fetch_xor(1),
+            |hand| _ = hand.fetch_max(1),
+            |hand| _ = hand.fetch_update(|_| Some(1)),
+        ];
+        const LOOKS: [Look; 4] = [
+            |words, slot, _| Value::new(view(words).value(slot)).load(),
+            |words, slot, _| {
+                let hand = Value::new(view(words).value(slot));
+                hand.fetch_update(|_| None).unwrap_err()
+            },
+            |words, _, key| view(words).get(key).unwrap(),
+            |words, _, key| Counters::new(words, 42, Access::ReadOnly).get(key).unwrap(),
+        ];
+        let rounds = if cfg!(miri) { 1 } else { 50 };
+        for (r, raise) in RAISES.into_iter().enumerate() {
+            for (l, look) in LOOKS.into_iter().enumerate() {
+                for _ in 0..rounds {
+                    let words = heap(4);
+                    let slots = [0, 1].map(|key| view(&words).claim(key).unwrap());
+                    let start = Barrier::new(2);
+                    let raise_then_look = |me: usize| {
+                        start.wait();
+                        raise(Value::new(view(&words).value(slots[me])));
+                        look(&words, slots[1 - me], 1 - me as u64)
+                    };
+                    let seen = thread::scope(|scope| {
+                        let other = scope.spawn(|| raise_then_look(0));
+                        [raise_then_look(1), other.join().unwrap()]
+                    });
+                    assert_ne!(seen, [0, 0], "both missed: raise {r}, look {l}");
+                }
+            }
+        }
+    }
 }
