@@ -44,7 +44,7 @@ pub enum Access {
 /// accesses to read-only memory"), so there the order comes from fences around all loads of one look:
 /// enough where the outcome hangs on one of them, because the others load words that never change
 /// again.
-#[inline]
+#[inline(always)]
 pub fn read<T>(access: Access, loads: impl FnOnce() -> T) -> T {
     if access == Access::ReadOnly {
         // SeqCst: the loads see at least every SeqCst store that precedes this fence in the total

@@ -277,7 +277,7 @@ impl<V: Pod> AtomicDict<V> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn claim_slot(&self, key: u64) -> Result<usize, InsertError> {
         self.writable()?
             .claim(key)
@@ -287,7 +287,7 @@ impl<V: Pod> AtomicDict<V> {
     }
 
     /// The value of `key`, which has a slot now.
-    #[inline]
+    #[inline(always)]
     fn claim(&self, key: u64) -> Result<Value<'_>, InsertError> {
         Ok(Value::new(self.counters().value(self.claim_slot(key)?)))
     }

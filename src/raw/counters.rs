@@ -64,6 +64,8 @@ pub struct Counters<'a> {
     access: Access,
 }
 
+// The look-up is always inlined, here and in `AtomicDict`: the compiler makes it a function as soon as
+// a program has a few calls of it, and then reads the handle anew and passes the result through memory.
 impl<'a> Counters<'a> {
     /// A view of exactly the words of a table, as [`words`] counts them for at least one slot.
     #[inline]
@@ -100,13 +102,13 @@ impl<'a> Counters<'a> {
     }
 
     /// The slot of `key`, if it was claimed.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, key: u64) -> Option<usize> {
         read(self.access, || self.search(key))
     }
 
     /// The value of `key`, if it was claimed.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, key: u64) -> Option<u64> {
         // SYNC(value): SeqCst, see `Value`.
         read(self.access, || {
@@ -116,7 +118,7 @@ impl<'a> Counters<'a> {
     }
 
     /// To be called within [`read`].
-    #[inline]
+    #[inline(always)]
     fn search(&self, key: u64) -> Option<usize> {
         let hash = mix(key, self.seed);
         if hash == 0 {
@@ -141,7 +143,7 @@ impl<'a> Counters<'a> {
     }
 
     /// The slot of `key`, claimed now if it was not. The words must be mapped for writing.
-    #[inline]
+    #[inline(always)]
     pub fn claim(&self, key: u64) -> Result<usize, Full> {
         debug_assert_eq!(self.access, Access::ReadWrite);
         let hash = mix(key, self.seed);
@@ -160,7 +162,7 @@ impl<'a> Counters<'a> {
     }
 
     /// Whether `slot` belongs to `hash`; if it was free, it does now.
-    #[inline]
+    #[inline(always)]
     fn claim_at(&self, slot: usize, hash: u64) -> bool {
         let word = self.hash_word(slot);
         // Looked at before it is exchanged: a compare-exchange takes the cache line from everybody
