@@ -1,4 +1,5 @@
-//! What can go wrong, one enum an operation. Each text ends with what to do about it.
+//! What can go wrong, one enum an operation. Each text ends with what to do about it, but for
+//! unforeseen failures of the system, which say what failed.
 
 use std::io;
 use std::path::PathBuf;
@@ -117,7 +118,7 @@ pub enum OpenError {
     },
     /// A symbolic link, directory, FIFO, socket or device stands there.
     #[error(
-        "{place} is a {found}, not a regular file: somebody else put it there; remove it or choose another name"
+        "{place} is a {found}, not a regular file; choose another name, or remove it if you know what it is"
     )]
     NotAFile {
         /// Where.
@@ -143,7 +144,6 @@ pub enum OpenError {
         /// Where.
         place: String,
         /// What is wrong, with both sides.
-        #[source]
         mismatch: Mismatch,
     },
     /// Its creator has not finished, and died or was stopped in between (portable backend only).
@@ -176,7 +176,7 @@ pub enum OpenError {
 pub enum Mismatch {
     /// It does not start as a segment does.
     #[error(
-        "this is not a forkmap segment, its first bytes are others; choose another name, or delete the file if you know what it is"
+        "this is not a forkmap segment, its first bytes are others; choose another one, or delete the file if you know what it is"
     )]
     NotASegment,
     /// It was made on a machine of the other byte order.
@@ -242,7 +242,7 @@ pub enum Mismatch {
     },
     /// It holds fewer entries than the options ask for.
     #[error(
-        "the segment holds {found} entries and {asked} were asked for; ask for less, or replace it with create_or_replace"
+        "the segment has room for {found} entries, and room for {asked} was asked for; ask for less, or replace it with create_or_replace"
     )]
     TooSmall {
         /// Entries that fit.
@@ -268,6 +268,12 @@ pub enum OpenOrCreateError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnlinkError {
+    /// Nothing has that name.
+    #[error("there is no segment at {}: nothing to remove", path.display())]
+    NotFound {
+        /// Where.
+        path: PathBuf,
+    },
     /// It could not be opened to see whether it is a segment, or is none that the options allow.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -315,7 +321,7 @@ pub enum ReplaceError {
 pub enum InsertError {
     /// All slots belong to other keys. Keys that are there already work as ever.
     #[error(
-        "all {capacity} slots belong to other keys; create the dictionary with a larger capacity"
+        "all {capacity} slots belong to other keys (a dictionary has at least as many as its capacity asked for); create it with a larger capacity"
     )]
     Full {
         /// Number of keys that fit.
@@ -372,6 +378,7 @@ impl From<UnlinkError> for io::Error {
     fn from(error: UnlinkError) -> Self {
         let kind = match error {
             UnlinkError::Open(error) => return error.into(),
+            UnlinkError::NotFound { .. } => io::ErrorKind::NotFound,
             UnlinkError::Busy { .. } => io::ErrorKind::ResourceBusy,
             UnlinkError::PermissionDenied { .. } => io::ErrorKind::PermissionDenied,
             UnlinkError::Os { ref source, .. } => source.kind(),

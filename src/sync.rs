@@ -38,29 +38,34 @@ pub enum Access {
     ReadOnly,
 }
 
-/// Makes the [`load`]s in `loads` sequentially consistent, in the form that the pages allow.
+/// Begins a look: the [`load`]s from here to [`after_read`] are sequentially consistent, in the form
+/// that the pages allow.
 ///
 /// Rust promises only *relaxed* loads to work on read-only pages (`std::sync::atomic`, "Atomic
 /// accesses to read-only memory"), so there the order comes from fences around all loads of one look:
 /// enough where the outcome hangs on one of them, because the others load words that never change
-/// again.
-#[inline(always)]
-pub fn read<T>(access: Access, loads: impl FnOnce() -> T) -> T {
+/// again. (Two functions and not one around a closure: a closure would become a call, with the view
+/// passed through memory, which costs as much as the look.)
+#[inline]
+pub fn before_read(access: Access) {
     if access == Access::ReadOnly {
         // SeqCst: the loads see at least every SeqCst store that precedes this fence in the total
         // order.
         fence(SeqCst);
     }
-    let seen = loads();
+}
+
+/// Ends a look that [`before_read`] began.
+#[inline]
+pub fn after_read(access: Access) {
     if access == Access::ReadOnly {
         // SeqCst: it acquires what the writers of the loaded words released, and keeps two looks of
         // one thread in the total order.
         fence(SeqCst);
     }
-    seen
 }
 
-/// A load within [`read`].
+/// A load between [`before_read`] and [`after_read`].
 #[inline]
 pub fn load(word: &Word, access: Access) -> u64 {
     match access {

@@ -39,7 +39,7 @@ fn each_verb_does_what_it_says_about_a_name_that_is_taken() {
     ));
     assert!(matches!(
         AtomicDict::unlink(&name),
-        Err(UnlinkError::Open(OpenError::NotFound { .. }))
+        Err(UnlinkError::NotFound { .. })
     ));
     assert!(!name.exists());
 

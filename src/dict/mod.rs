@@ -307,7 +307,8 @@ impl<V: Pod> AtomicDict<V> {
     /// The value of `key`, zero if it has no slot. Does not give it one.
     #[inline]
     pub fn load(&self, key: u64) -> V {
-        self.get(key).unwrap_or_else(V::zeroed)
+        let found = self.counters().get(key);
+        found.map_or_else(V::zeroed, value_of)
     }
 
     /// A handle to the value of `key`, which gets a slot if it has none.

@@ -159,7 +159,7 @@ impl Options<AtomicDict> {
     /// free when the last of them is gone.
     ///
     /// # Errors
-    /// [`UnlinkError`]; [`OpenError::NotFound`] in it if there is none.
+    /// [`UnlinkError`].
     pub fn unlink(&self, name: &str) -> Result<(), UnlinkError> {
         Segment::unlink(name, &self.segment, Kind::AtomicDict)
     }

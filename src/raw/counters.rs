@@ -24,7 +24,7 @@ use super::hash::{mix, place, unmix};
 use crate::sync::{
     Access,
     Ordering::{Relaxed, SeqCst},
-    Word, load, read,
+    Word, after_read, before_read, load,
 };
 
 /// Why a key could not be claimed: every slot belongs to another key.
@@ -104,20 +104,25 @@ impl<'a> Counters<'a> {
     /// The slot of `key`, if it was claimed.
     #[inline(always)]
     pub fn find(&self, key: u64) -> Option<usize> {
-        read(self.access, || self.search(key))
+        before_read(self.access);
+        let slot = self.search(key);
+        after_read(self.access);
+        slot
     }
 
     /// The value of `key`, if it was claimed.
     #[inline(always)]
     pub fn get(&self, key: u64) -> Option<u64> {
+        before_read(self.access);
         // SYNC(value): SeqCst, see `Value`.
-        read(self.access, || {
-            self.search(key)
-                .map(|slot| load(self.value(slot), self.access))
-        })
+        let value = self
+            .search(key)
+            .map(|slot| load(self.value(slot), self.access));
+        after_read(self.access);
+        value
     }
 
-    /// To be called within [`read`].
+    /// To be called between [`before_read`] and [`after_read`].
     #[inline(always)]
     fn search(&self, key: u64) -> Option<usize> {
         let hash = mix(key, self.seed);
@@ -183,23 +188,24 @@ impl<'a> Counters<'a> {
     /// The first claimed slot from `from` on, in the order of the table.
     #[inline]
     pub fn next(&self, from: usize) -> Option<Claimed> {
-        read(self.access, || {
-            (from..=self.slots).find_map(|slot| {
-                // SYNC(claim): SeqCst, see `search`.
-                let hash = match load(self.hash_word(slot), self.access) {
-                    0 => return None,
-                    _ if slot == self.slots => 0,
-                    hash => hash,
-                };
-                // SYNC(value): SeqCst, see `Value`.
-                let value = load(self.value(slot), self.access);
-                Some(Claimed {
-                    slot,
-                    key: unmix(hash, self.seed),
-                    value,
-                })
+        before_read(self.access);
+        let next = (from..=self.slots).find_map(|slot| {
+            // SYNC(claim): SeqCst, see `search`.
+            let hash = match load(self.hash_word(slot), self.access) {
+                0 => return None,
+                _ if slot == self.slots => 0,
+                hash => hash,
+            };
+            // SYNC(value): SeqCst, see `Value`.
+            let value = load(self.value(slot), self.access);
+            Some(Claimed {
+                slot,
+                key: unmix(hash, self.seed),
+                value,
             })
-        })
+        });
+        after_read(self.access);
+        next
     }
 
     /// Number of claimed slots, by counting them.

@@ -158,7 +158,7 @@ pub(crate) fn replace(
             published => return Ok(published.map(|()| backing)?),
         }
         match unlink(place, options, UNLINK_PATIENCE, |_| Ok(())) {
-            Ok(()) | Err(UnlinkError::Open(OpenError::NotFound { .. })) => {}
+            Ok(()) | Err(UnlinkError::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -557,6 +557,7 @@ pub(crate) fn unlink_own(
 
 fn unlink_error(error: OpenError) -> UnlinkError {
     match error {
+        OpenError::NotFound { path } => UnlinkError::NotFound { path },
         OpenError::PermissionDenied { path } => UnlinkError::PermissionDenied { path },
         error => error.into(),
     }

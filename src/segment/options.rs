@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// use forkmap::AtomicDict;
 ///
 /// let mut options = AtomicDict::options();
-/// let dict = options.capacity(10_000).mode(0o640).anonymous()?;
+/// let dict = options.capacity(10_000).schema(7).anonymous()?;
 /// # Ok::<(), forkmap::CreateError>(())
 /// ```
 ///
@@ -69,7 +69,8 @@ impl<T> Default for Options<T> {
 }
 
 impl<T> Options<T> {
-    /// The directory that holds the segment: a file of the segment's name stands there.
+    /// The directory that holds the segment: a file of the segment's name stands there. (It has no
+    /// meaning for the verbs that take no name.)
     ///
     /// Take a directory on a disk for a segment that survives a reboot, or one on a tmpfs of your
     /// own for more room, or for other rights, than `/dev/shm` gives. It must exist.
@@ -78,7 +79,7 @@ impl<T> Options<T> {
         self
     }
 
-    /// The permission bits of a new segment, any of `0o666`; the umask does not narrow them.
+    /// The permission bits of a new segment: `0o600` plus any of `0o066`. The umask does not narrow them.
     ///
     /// Another user who is let in by these bits must also say
     /// [`allow_owner`](Self::allow_owner), because a segment can lie to those who open it.

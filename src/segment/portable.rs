@@ -161,7 +161,7 @@ pub(crate) fn replace(
             created => return Ok(created?),
         }
         match unlink(place, options, UNLINK_PATIENCE, |_| Ok(())) {
-            Ok(()) | Err(UnlinkError::Open(OpenError::NotFound { .. })) => {}
+            Ok(()) | Err(UnlinkError::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -250,6 +250,7 @@ pub(crate) fn unlink(
         Ok(backing) => check(&backing.header).map_err(mismatch)?,
         Err(OpenError::Mismatch { mismatch: what, .. }) if what != Mismatch::NotASegment => {}
         Err(OpenError::NotReady { .. }) => {}
+        Err(OpenError::NotFound { path }) => return Err(UnlinkError::NotFound { path }),
         Err(error) => return Err(error.into()),
     }
     unlink_name(place)
@@ -271,7 +272,7 @@ pub(crate) fn unlink_own(
 fn unlink_name(place: &Place) -> Result<(), UnlinkError> {
     let path = place.path();
     rustix::shm::unlink(os_id(place)).map_err(|errno| match errno {
-        Errno::NOENT => UnlinkError::Open(OpenError::NotFound { path }),
+        Errno::NOENT => UnlinkError::NotFound { path },
         Errno::ACCESS | Errno::PERM => UnlinkError::PermissionDenied { path },
         _ => UnlinkError::Os {
             call: "shm_unlink",

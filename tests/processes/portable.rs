@@ -69,7 +69,7 @@ fn verbs() {
     ));
     assert!(matches!(
         AtomicDict::unlink(&name),
-        Err(UnlinkError::Open(OpenError::NotFound { .. }))
+        Err(UnlinkError::NotFound { .. })
     ));
     let first = AtomicDict::create(&name, 10).unwrap();
     first.store(1, 1).unwrap();
