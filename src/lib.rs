@@ -1,3 +1,6 @@
+// Of two definitions of a link, the first one counts: here the page of the documentation, and in the
+// file itself the file.
+#![doc = "[design]: crate::design\n[forking]: crate::forking\n[format]: crate::format\n\n"]
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -49,6 +52,7 @@ pub use dict::{AtomicDict, Entry, Iter, Keys};
 pub use segment::{Options, SegmentContent, SegmentInfo, segments, segments_in};
 
 #[cfg(any(doc, doctest))]
+#[doc = "[format]: crate::format\n\n"]
 #[doc = include_str!("../docs/DESIGN.md")]
 pub mod design {}
 #[cfg(any(doc, doctest))]
