@@ -240,6 +240,16 @@ pub enum Mismatch {
         /// The id asked for.
         wanted: u64,
     },
+    /// It has room for fewer participants than the options ask for.
+    #[error(
+        "the segment has room for {found} participants, and room for {asked} was asked for; ask for less, or replace it with create_or_replace"
+    )]
+    TooFewParticipants {
+        /// Participants that fit.
+        found: u64,
+        /// Participants asked for.
+        asked: u64,
+    },
     /// It holds fewer entries than the options ask for.
     #[error(
         "the segment has room for {found} entries, and room for {asked} was asked for; ask for less, or replace it with create_or_replace"
@@ -313,6 +323,48 @@ pub enum ReplaceError {
     /// The old one could not be taken away.
     #[error(transparent)]
     Unlink(#[from] UnlinkError),
+}
+
+/// Why this process could not become a participant of a segment, or learn of another one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParticipantError {
+    /// As many living processes as fit have an identity in the segment.
+    #[error(
+        "the segment has room for {limit} participants, and as many living processes are; end some, or create it with a larger option participants"
+    )]
+    TooMany {
+        /// How many fit.
+        limit: usize,
+    },
+    /// This process may not open the segment a second time, as it must for that: it was attached with
+    /// rights that the process has given up since (`setuid`), or by a descriptor from another user.
+    #[error(
+        "this process may not open the segment again, which an identity in it takes; attach as the user that it runs as now, or create the segment with a wider mode"
+    )]
+    NotPermitted,
+    /// The program has closed the segment's descriptor behind the handle's back, and no name leads to
+    /// the segment.
+    #[error(
+        "the descriptor of the segment was closed by somebody else, and no name leads to it; attach again, or take the first lock before closing all descriptors"
+    )]
+    DescriptorClosed,
+    /// This handle is attached for reading only.
+    #[error("this handle was opened with read_only(true); open one for writing")]
+    ReadOnly,
+    /// The segment backend of this system has no identities.
+    #[error(
+        "locks, semaphores, barriers and onces need Linux, and a build without the feature portable"
+    )]
+    NotSupported,
+    /// Any other failure of a system call.
+    #[error("{call} failed: {source}")]
+    Os {
+        /// The system call.
+        call: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// Why a key could not be given a slot. Nothing was changed.
@@ -401,6 +453,20 @@ impl From<InsertError> for io::Error {
         let kind = match error {
             InsertError::Full { .. } => io::ErrorKind::StorageFull,
             InsertError::ReadOnly => io::ErrorKind::PermissionDenied,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+impl From<ParticipantError> for io::Error {
+    fn from(error: ParticipantError) -> Self {
+        use ParticipantError::*;
+        let kind = match &error {
+            TooMany { .. } => io::ErrorKind::QuotaExceeded,
+            NotPermitted | ReadOnly => io::ErrorKind::PermissionDenied,
+            DescriptorClosed => io::ErrorKind::NotFound,
+            NotSupported => io::ErrorKind::Unsupported,
+            Os { source, .. } => source.kind(),
         };
         io::Error::new(kind, error)
     }

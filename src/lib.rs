@@ -40,16 +40,24 @@ mod segment;
 #[cfg(not(loom))]
 mod dict;
 
+#[cfg(not(loom))]
+mod primitives;
+
 pub use error::{
-    CreateError, InsertError, InvalidName, Mismatch, OpenError, OpenOrCreateError, ReplaceError,
-    UnlinkError,
+    CreateError, InsertError, InvalidName, Mismatch, OpenError, OpenOrCreateError,
+    ParticipantError, ReplaceError, UnlinkError,
 };
 pub use identity::{Kind, TypeShape};
 
 #[cfg(not(loom))]
 pub use dict::{AtomicDict, Entry, Iter, Keys};
 #[cfg(not(loom))]
-pub use segment::{Options, SegmentContent, SegmentInfo, segments, segments_in};
+pub use primitives::{
+    AcquireError, Barrier, BarrierError, BarrierWaitResult, Lock, LockError, LockGuard, Once,
+    OnceError, Party, Permit, Semaphore,
+};
+#[cfg(not(loom))]
+pub use segment::{Options, Participant, SegmentContent, SegmentInfo, segments, segments_in};
 
 #[cfg(any(doc, doctest))]
 #[doc = "[format]: crate::format\n\n"]
@@ -68,6 +76,6 @@ pub mod format {}
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod model {
-    pub use crate::raw::{counters, hash, value};
-    pub use crate::sync::{Access, Word};
+    pub use crate::raw::{bell, counters, hash, lock, owner, participants, value};
+    pub use crate::sync::{Access, Word, futex};
 }

@@ -14,6 +14,31 @@ pub(crate) fn token() -> io::Result<u64> {
     imp::token()
 }
 
+/// As below; no part of the crate that needs it is there on other systems.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn thread_id() -> io::Result<u32> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// A number that no other living thread of this process has: above 0 and below 2^22, as all thread ids
+/// of Linux. A system call the first time in each thread.
+#[cfg(target_os = "linux")]
+pub(crate) fn thread_id() -> io::Result<u32> {
+    use std::cell::Cell;
+    thread_local! {
+        /// With the process that it was asked in: a forked child has a copy of its parent's.
+        static KNOWN: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+    }
+    let token = token()?;
+    let (known_in, thread) = KNOWN.get();
+    if known_in == token {
+        return Ok(thread);
+    }
+    let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+    KNOWN.set((token, thread));
+    Ok(thread)
+}
+
 /// 64 random bits from the kernel, never from a generator whose state a fork would copy.
 pub(crate) fn random() -> io::Result<u64> {
     Ok(getrandom::u64()?)

@@ -377,7 +377,7 @@ fn the_required_bytes_are_told_beforehand() {
             .required_bytes()
             .unwrap();
         assert_eq!(dict(capacity).bytes(), told);
-        assert!(told >= 32 * capacity && told <= 32 * capacity + 8192);
+        assert!(told >= 32 * capacity && told <= 32 * capacity + 16_384);
     }
     assert_eq!(AtomicDict::options().anonymous().unwrap().capacity(), 2048);
 }

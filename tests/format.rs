@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 
 use common::Name;
-use forkmap::AtomicDict;
+use forkmap::{AtomicDict, Mismatch, OpenError};
 
 const FORMAT: &str = include_str!("../docs/FORMAT.md");
 
@@ -39,6 +39,11 @@ fn number(text: &str) -> u64 {
     .unwrap_or_else(|_| panic!("{text} is no number"))
 }
 
+/// Where the body starts, with as many participants as fit by default.
+fn body() -> u64 {
+    1280 + 32 * 256
+}
+
 struct Bytes(Vec<u8>);
 
 impl Bytes {
@@ -66,7 +71,7 @@ fn a_new_segment_has_every_field_where_the_document_puts_it() {
         number(&row.unwrap_or_else(|| panic!("{name} is not in the document"))[0])
     };
     assert_eq!(&bytes.0[..8], b"\x89FKMAP\r\n");
-    assert_eq!(bytes.word(field("version")), 1);
+    assert_eq!(bytes.word(field("version")), 2);
     assert_eq!(bytes.word(field("bytes")), bytes.0.len() as u64);
     assert_eq!(bytes.word(field("kind")), 1);
     assert_eq!(bytes.word(field("key")), 8 << 32 | 8);
@@ -78,7 +83,11 @@ fn a_new_segment_has_every_field_where_the_document_puts_it() {
     assert_eq!(instance, dict.instance_id());
     let slots = dict.capacity() as u64;
     assert_eq!(bytes.word(field("geometry")), slots);
-    for zero in (field("geometry") + 8..field("checksum")).step_by(8) {
+    assert_eq!(bytes.word(field("participants")), 256);
+    let unused = (field("geometry") + 8..field("participants"))
+        .chain(field("reserved")..field("checksum"))
+        .chain(256..body());
+    for zero in unused.step_by(8) {
         assert_eq!(bytes.word(zero), 0, "at {zero}");
     }
     let checksum = field("checksum");
@@ -92,7 +101,7 @@ fn a_new_segment_has_every_field_where_the_document_puts_it() {
     let hash = mix(7, 0x5EED);
     let slot = ((u128::from(hash) * u128::from(slots)) >> 64) as u64;
     for i in 0..=slots {
-        let at = 256 + 16 * i;
+        let at = body() + 16 * i;
         let expected = if i == slot { (hash, 70) } else { (0, 0) };
         assert_eq!((bytes.word(at), bytes.word(at + 8)), expected, "slot {i}");
     }
@@ -131,19 +140,34 @@ fn the_test_vectors_of_the_hash_hold() {
         std::os::unix::fs::FileExt::read_exact_at(&fs::File::from(fd), &mut bytes, 0).unwrap();
         let bytes = Bytes(bytes);
         let found: Vec<u64> = (0..8)
-            .map(|i| bytes.word(256 + 16 * i))
+            .map(|i| bytes.word(body() + 16 * i))
             .filter(|&w| w != 0)
             .collect();
         assert_eq!(found, [hash], "{row:?}");
     }
 }
 
-/// A segment as format 1 has always been: it opens for as long as this crate reads format 1, and a
+#[test]
+fn a_segment_of_format_1_is_refused_by_name() {
+    let name = Name::new("golden-1");
+    let golden = include_bytes!("golden/format-1-atomic-dict.seg");
+    fs::write(name.path(), golden).unwrap();
+    let error = AtomicDict::options().schema(0xF0).open(&name).unwrap_err();
+    assert!(matches!(
+        error,
+        OpenError::Mismatch {
+            mismatch: Mismatch::Version { found: 1, ours: 2 },
+            ..
+        }
+    ));
+}
+
+/// A segment as format 2 has always been: it opens for as long as this crate reads format 2, and a
 /// change of any byte's meaning must come with another version.
 #[test]
-fn a_segment_of_format_1_still_opens() {
-    let name = Name::new("golden");
-    let golden = include_bytes!("golden/format-1-atomic-dict.seg");
+fn a_segment_of_format_2_still_opens() {
+    let name = Name::new("golden-2");
+    let golden = include_bytes!("golden/format-2-atomic-dict.seg");
     fs::write(name.path(), golden).unwrap();
     let dict = AtomicDict::options().schema(0xF0).open(&name).unwrap();
     assert_eq!(dict.capacity(), 20);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
+use forkmap::model::bell::Bell;
 use forkmap::model::counters::{Claimed, Counters, words};
 use forkmap::model::value::Value;
 use forkmap::model::{Access, Word, hash};
@@ -67,13 +68,19 @@ pub fn zero_key() -> u64 {
 
 /// The words of a table, as several processes have them mapped.
 #[derive(Debug)]
-pub struct Table(Vec<Word>);
+pub struct Table {
+    words: Vec<Word>,
+    /// For a bell that is never rung.
+    mute: Word,
+}
 
 impl Table {
     /// An empty table.
     pub fn new(slots: usize) -> Arc<Self> {
         let words = words(slots as u64).expect("tables are tiny here");
-        Arc::new(Self((0..words).map(|_| Word::new(0)).collect()))
+        let words = (0..words).map(|_| Word::new(0)).collect();
+        let mute = Word::new(0);
+        Arc::new(Self { words, mute })
     }
 
     /// What a process sees that has mapped the table for reading and writing.
@@ -83,12 +90,12 @@ impl Table {
 
     /// What a process sees that has mapped the table for `access`.
     pub fn view_with(&self, access: Access) -> Counters<'_> {
-        Counters::new(&self.0, SEED, access)
+        Counters::new(&self.words, SEED, access)
     }
 
     /// The value of `slot`.
     pub fn value(&self, slot: usize) -> Value<'_> {
-        Value::new(self.view().value(slot))
+        Value::new(self.view().value(slot), Bell::mute(&self.mute))
     }
 
     /// Claims `key`, which must find room: its value.

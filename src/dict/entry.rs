@@ -7,8 +7,7 @@ use bytemuck::Pod;
 
 use super::{value_of, word_of};
 use crate::raw::value::{Value, add_up_to, sub_down_to};
-use crate::segment::Pinned;
-use crate::sync::Word;
+use crate::segment::{Pinned, Segment, View};
 
 /// The value of one key of an [`AtomicDict`](crate::AtomicDict), as good as a `&AtomicU64` that
 /// several processes share.
@@ -30,14 +29,20 @@ use crate::sync::Word;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Entry<V = u64> {
-    word: Pinned<Word>,
+    pinned: Pinned<ValueView>,
     value: PhantomData<fn() -> V>,
+}
+
+pub(super) enum ValueView {}
+
+impl View for ValueView {
+    type Of<'a> = Value<'a>;
 }
 
 impl<V> Clone for Entry<V> {
     fn clone(&self) -> Self {
         Self {
-            word: self.word.clone(),
+            pinned: self.pinned.clone(),
             value: PhantomData,
         }
     }
@@ -51,17 +56,20 @@ impl<V: Pod + fmt::Debug> fmt::Debug for Entry<V> {
 
 /// Operations on values of any type.
 impl<V: Pod> Entry<V> {
-    /// The word must be mapped for writing.
-    pub(super) fn new(word: Pinned<Word>) -> Self {
+    pub(super) fn new(pinned: Pinned<ValueView>) -> Self {
         Self {
-            word,
+            pinned,
             value: PhantomData,
         }
     }
 
-    #[inline]
-    fn value(&self) -> Value<'_> {
-        Value::new(&self.word)
+    #[inline(always)]
+    pub(crate) fn value(&self) -> Value<'_> {
+        self.pinned.get()
+    }
+
+    pub(crate) fn segment(&self) -> &Segment {
+        self.pinned.segment()
     }
 
     /// The value.

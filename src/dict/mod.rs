@@ -4,6 +4,7 @@ mod entry;
 mod integers;
 mod iter;
 mod open;
+mod wait;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,11 +17,12 @@ use bytemuck::Pod;
 
 pub use self::entry::Entry;
 pub use self::iter::{Iter, Keys};
-use crate::error::{InsertError, UnlinkError};
-use crate::raw::counters::{Counters, Full};
+use crate::error::{InsertError, ParticipantError, UnlinkError};
+use crate::raw::bell::{Bell, Bells};
+use crate::raw::counters::{self, Counters, Full};
 use crate::raw::value::Value;
-use crate::segment::{Pinned, Segment};
-use crate::sync::{Access, Word};
+use crate::segment::{Participant, Pinned, Segment, View};
+use crate::sync::Access;
 
 /// A map from `u64` to atomic 64-bit values, shared by processes.
 ///
@@ -94,19 +96,42 @@ use crate::sync::{Access, Word};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct AtomicDict<V = u64> {
-    /// The words of the table.
-    words: Pinned<[Word]>,
-    seed: u64,
-    access: Access,
+    table: Pinned<TableView>,
     value: PhantomData<fn() -> V>,
+}
+
+/// The words of a dictionary.
+#[derive(Debug, Clone, Copy)]
+struct Table<'a> {
+    counters: Counters<'a>,
+    bells: Bells<'a>,
+}
+
+impl<'a> Table<'a> {
+    /// The value in the slot that `key` has.
+    #[inline(always)]
+    fn value(&self, key: u64, slot: usize) -> Value<'a> {
+        Value::new(self.counters.value(slot), self.bell(key))
+    }
+
+    /// The bell that rings when the value of `key` changes.
+    #[inline(always)]
+    fn bell(&self, key: u64) -> Bell<'a> {
+        self.bells.of(self.counters.hash(key))
+    }
+}
+
+enum TableView {}
+
+impl View for TableView {
+    type Of<'a> = Table<'a>;
 }
 
 impl<V> Clone for AtomicDict<V> {
     fn clone(&self) -> Self {
         Self {
-            words: self.words.clone(),
+            table: self.table.clone(),
             value: PhantomData,
-            ..*self
         }
     }
 }
@@ -124,14 +149,17 @@ impl<V> fmt::Debug for AtomicDict<V> {
 impl AtomicDict {
     /// The dictionary in a segment whose geometry was checked, or was planned by us.
     fn new(segment: Segment) -> Self {
-        let [slots, ..] = segment.header().geometry;
-        let (seed, access) = (segment.header().hash_seed, segment.access());
-        let words = 2 * (slots as usize + 1);
-        let words = Pinned::new(Arc::new(segment), |segment| &segment.body()[..words]);
+        let table = Pinned::new(Arc::new(segment), |segment| {
+            let (header, layout) = (segment.header(), segment.layout());
+            let words = counters::words(header.geometry[0]).expect("the geometry was checked");
+            let words = &layout.body[..words as usize];
+            Table {
+                counters: Counters::new(words, header.hash_seed, segment.access()),
+                bells: layout.bells,
+            }
+        });
         Self {
-            words,
-            seed,
-            access,
+            table,
             value: PhantomData,
         }
     }
@@ -141,7 +169,7 @@ impl AtomicDict {
 impl<V> AtomicDict<V> {
     #[inline]
     fn counters(&self) -> Counters<'_> {
-        Counters::new(&self.words, self.seed, self.access)
+        self.table.get().counters
     }
 
     /// Number of keys that fit, exactly: that many different keys always get a slot, and the next one
@@ -195,44 +223,52 @@ impl<V> AtomicDict<V> {
     pub fn cast<T: Pod>(&self) -> AtomicDict<T> {
         const { assert!(size_of::<T>() == 8, "a value is eight bytes") };
         AtomicDict {
-            words: self.words.clone(),
-            seed: self.seed,
-            access: self.access,
+            table: self.table.clone(),
             value: PhantomData,
         }
     }
 
     /// The name to open it by; `None` for an anonymous one and one from a descriptor.
     pub fn name(&self) -> Option<&str> {
-        self.words.segment().name()
+        self.table.segment().name()
     }
 
     /// The file of the segment, if it was created or opened by name.
     pub fn path(&self) -> Option<PathBuf> {
-        self.words.segment().path()
+        self.table.segment().path()
     }
 
     /// A random number that was drawn when the segment was created: equal for all who are attached
     /// to it, and different for every other segment, also a later one of the same name.
     pub fn instance_id(&self) -> u128 {
-        self.words.segment().header().instance_id()
+        self.table.segment().header().instance_id()
     }
 
     /// Whether the name still leads to this segment. `false` once somebody has unlinked or replaced
     /// it: this handle goes on in the old one, which newcomers do not see. Always `true` without a
     /// name.
     pub fn is_current(&self) -> bool {
-        self.words.segment().is_current()
+        self.table.segment().is_current()
     }
 
     /// Whether this handle was opened with `read_only(true)`.
     pub fn is_read_only(&self) -> bool {
-        self.access == Access::ReadOnly
+        self.counters().access() == Access::ReadOnly
     }
 
     /// Length of the segment in bytes, all of it reserved.
     pub fn bytes(&self) -> u64 {
-        self.words.segment().header().bytes
+        self.table.segment().header().bytes
+    }
+
+    /// The processes that have an identity in this segment, because they hold or have held a lock, a
+    /// permit, a seat or the turn of a [`Once`](crate::Once) there; see
+    /// [`Options::participants`](crate::Options::participants). For tools and for the curious.
+    ///
+    /// # Errors
+    /// [`ParticipantError`], where it cannot be told who lives.
+    pub fn participants(&self) -> Result<Vec<Participant>, ParticipantError> {
+        self.table.segment().participants()
     }
 
     /// Drops this handle, with the error that a plain drop has nobody to tell.
@@ -244,7 +280,7 @@ impl<V> AtomicDict<V> {
     /// # Errors
     /// Why the name could not be taken away.
     pub fn close(self) -> Result<(), UnlinkError> {
-        self.words
+        self.table
             .into_segment()
             .map_or(Ok(()), |segment| segment.close())
     }
@@ -261,7 +297,7 @@ impl<V> AtomicDict<V> {
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 impl<V> AsFd for AtomicDict<V> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.words.segment().as_fd()
+        self.table.segment().as_fd()
     }
 }
 
@@ -272,7 +308,7 @@ impl<V> AsFd for AtomicDict<V> {
 impl<V: Pod> AtomicDict<V> {
     #[inline]
     fn writable(&self) -> Result<Counters<'_>, InsertError> {
-        match self.access {
+        match self.counters().access() {
             Access::ReadWrite => Ok(self.counters()),
             Access::ReadOnly => Err(InsertError::ReadOnly),
         }
@@ -290,7 +326,8 @@ impl<V: Pod> AtomicDict<V> {
     /// The value of `key`, which has a slot now.
     #[inline(always)]
     fn claim(&self, key: u64) -> Result<Value<'_>, InsertError> {
-        Ok(Value::new(self.counters().value(self.claim_slot(key)?)))
+        self.claim_slot(key)
+            .map(|slot| self.table.get().value(key, slot))
     }
 
     /// Whether `key` has a slot.
@@ -319,11 +356,9 @@ impl<V: Pod> AtomicDict<V> {
     #[inline]
     pub fn entry(&self, key: u64) -> Result<Entry<V>, InsertError> {
         let slot = self.claim_slot(key)?;
-        let (seed, access) = (self.seed, self.access);
-        let word = self
-            .words
-            .map(|words| Counters::new(words, seed, access).value(slot));
-        Ok(Entry::new(word))
+        Ok(Entry::new(
+            self.table.map(|_, table| table.value(key, slot)),
+        ))
     }
 
     /// Sets the value of `key`.
@@ -375,7 +410,11 @@ impl<V: Pod> AtomicDict<V> {
             None if current != 0 => return Ok(Err(V::zeroed())),
             None => self.claim_slot(key)?,
         };
-        let done = Value::new(counters.value(slot)).compare_exchange(current, new);
+        let done = self
+            .table
+            .get()
+            .value(key, slot)
+            .compare_exchange(current, new);
         Ok(done.map(value_of).map_err(value_of))
     }
 
@@ -401,7 +440,7 @@ impl<V: Pod> AtomicDict<V> {
                     return Ok(Err(V::zeroed()));
                 };
                 let slot = self.claim_slot(key)?;
-                let value = Value::new(counters.value(slot));
+                let value = self.table.get().value(key, slot);
                 // What `f` has given for 0 is good, unless somebody was faster.
                 match value.compare_exchange(0, word_of(new)) {
                     Ok(_) => return Ok(Ok(V::zeroed())),
@@ -409,7 +448,7 @@ impl<V: Pod> AtomicDict<V> {
                 }
             }
         };
-        let value = Value::new(counters.value(slot));
+        let value = self.table.get().value(key, slot);
         let done = value.fetch_update(|word| f(value_of(word)).map(word_of));
         Ok(done.map(value_of).map_err(value_of))
     }

@@ -8,8 +8,7 @@ use crate::error::{
     CreateError, Mismatch, OpenError, OpenOrCreateError, ReplaceError, UnlinkError,
 };
 use crate::identity::{Identity, Kind, TypeShape};
-use crate::raw::counters;
-use crate::raw::header::{GRAIN, HEADER_BYTES};
+use crate::raw::{counters, layout};
 use crate::segment::{Options, Plan, Segment, SegmentOptions};
 
 /// Number of keys that fit at least, unless the options say otherwise.
@@ -26,12 +25,8 @@ fn identity(options: &SegmentOptions) -> Identity {
 
 /// Length of a segment whose table has so many slots; `None` if that is more than a file or an
 /// address can count.
-fn segment_bytes(slots: u64) -> Option<u64> {
-    let body = counters::words(slots)?.checked_mul(8)?;
-    let bytes = body
-        .checked_add(HEADER_BYTES as u64)?
-        .checked_next_multiple_of(GRAIN)?;
-    (bytes <= isize::MAX as u64).then_some(bytes)
+fn segment_bytes(participants: u64, slots: u64) -> Option<u64> {
+    layout::segment_bytes(participants, counters::words(slots)?)
 }
 
 impl Options<AtomicDict> {
@@ -43,24 +38,27 @@ impl Options<AtomicDict> {
         self
     }
 
-    /// How many bytes a segment of this capacity takes: 32 a key, in steps of 4,096.
+    /// How many bytes a segment of this capacity takes: 32 a key, 32 a participant and 1,280, in
+    /// steps of 4,096.
     ///
     /// # Errors
-    /// [`CreateError::TooLarge`].
+    /// [`CreateError::TooLarge`]; [`CreateError::InvalidOption`].
     pub fn required_bytes(&self) -> Result<u64, CreateError> {
         Ok(self.plan()?.bytes)
     }
 
     fn plan(&self) -> Result<Plan, CreateError> {
         let capacity = self.capacity.unwrap_or(DEFAULT_CAPACITY);
-        let sizes =
-            counters::slots(capacity).and_then(|slots| Some((slots, segment_bytes(slots)?)));
+        let participants = self.segment.participants()?;
+        let sizes = counters::slots(capacity)
+            .and_then(|slots| Some((slots, segment_bytes(participants, slots)?)));
         let (slots, bytes) = sizes.ok_or(CreateError::TooLarge { capacity })?;
         let geometry = [slots, 0, 0, 0, 0, 0, 0, 0];
         Ok(Plan {
             identity: identity(&self.segment),
             bytes,
             geometry,
+            participants,
         })
     }
 
@@ -68,7 +66,8 @@ impl Options<AtomicDict> {
     fn attach(&self, segment: Segment) -> Result<AtomicDict, OpenError> {
         let header = segment.header();
         let [slots, unused @ ..] = header.geometry;
-        if slots == 0 || segment_bytes(slots) != Some(header.bytes) || unused != [0; 7] {
+        let bytes = segment_bytes(header.participants, slots);
+        if slots == 0 || bytes != Some(header.bytes) || unused != [0; 7] {
             let what = "its length does not fit its number of slots";
             return Err(segment.mismatch(Mismatch::Damaged { what }));
         }

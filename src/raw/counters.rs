@@ -91,6 +91,18 @@ impl<'a> Counters<'a> {
         &self.words[2 * slot + 1]
     }
 
+    /// What decides the bell of a key.
+    #[inline(always)]
+    pub fn hash(&self, key: u64) -> u64 {
+        mix(key, self.seed)
+    }
+
+    /// What may be done with the words.
+    #[inline]
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
     #[inline]
     fn hash_word(&self, slot: usize) -> &'a Word {
         &self.words[2 * slot]
@@ -220,8 +232,9 @@ impl<'a> Counters<'a> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::raw::bell::{self, Bells};
     use crate::raw::value::Value;
-    use std::sync::Barrier;
+    use std::sync::{Barrier, LazyLock};
     use std::thread;
 
     fn heap(slots: u64) -> Vec<Word> {
@@ -230,6 +243,13 @@ mod tests {
 
     fn view(words: &[Word]) -> Counters<'_> {
         Counters::new(words, 42, Access::ReadWrite)
+    }
+
+    /// A value whose bell nobody waits at.
+    fn value(word: &Word) -> Value<'_> {
+        static WORDS: LazyLock<Vec<Word>> =
+            LazyLock::new(|| (0..bell::WORDS).map(|_| Word::new(0)).collect());
+        Value::new(word, Bells::new(&WORDS, Access::ReadWrite).of(0))
     }
 
     #[test]
@@ -310,7 +330,7 @@ mod tests {
                         for i in 0..keys {
                             let key = (i + t * keys / threads) % keys;
                             slots[key as usize] = table.claim(key).unwrap();
-                            Value::new(table.value(slots[key as usize])).fetch_add(1);
+                            value(table.value(slots[key as usize])).fetch_add(1);
                         }
                         slots
                     })
@@ -321,10 +341,7 @@ mod tests {
         assert!(slots.iter().all(|s| *s == slots[0]));
         let table = view(&words);
         for key in 0..keys {
-            assert_eq!(
-                Value::new(table.value(table.find(key).unwrap())).load(),
-                threads
-            );
+            assert_eq!(value(table.value(table.find(key).unwrap())).load(), threads);
         }
     }
 
@@ -369,9 +386,9 @@ mod tests {
             |hand| _ = hand.fetch_update(|_| Some(1)),
         ];
         const LOOKS: [Look; 4] = [
-            |words, slot, _| Value::new(view(words).value(slot)).load(),
+            |words, slot, _| value(view(words).value(slot)).load(),
             |words, slot, _| {
-                let hand = Value::new(view(words).value(slot));
+                let hand = value(view(words).value(slot));
                 hand.fetch_update(|_| None).unwrap_err()
             },
             |words, _, key| view(words).get(key).unwrap(),
@@ -386,7 +403,7 @@ mod tests {
                     let start = Barrier::new(2);
                     let raise_then_look = |me: usize| {
                         start.wait();
-                        raise(Value::new(view(&words).value(slots[me])));
+                        raise(value(view(&words).value(slots[me])));
                         look(&words, slots[1 - me], 1 - me as u64)
                     };
                     let seen = thread::scope(|scope| {

@@ -7,6 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use memoffset::span_of;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::participants;
 use crate::error::Mismatch;
 use crate::identity::{Identity, Kind, TypeShape};
 
@@ -17,7 +18,7 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"\x89FKMAP\r\n");
 
 /// The version of the segment format, raised with every change of any byte's meaning. It has nothing
 /// to do with the version of the crate.
-pub const FORMAT_VERSION: u64 = 1;
+pub const FORMAT_VERSION: u64 = 2;
 
 /// Length of the header in bytes.
 pub const HEADER_BYTES: usize = size_of::<Header>();
@@ -39,18 +40,20 @@ pub struct Header {
     pub hash_seed: u64,
     pub instance: [u64; 2],
     pub geometry: [u64; 8],
-    pub reserved: [u64; 13],
+    pub participants: u64,
+    pub reserved: [u64; 12],
     pub checksum: u64,
 }
 
 const _: () = assert!(size_of::<Header>() == 256 && align_of::<Header>() == 8);
 
 impl Header {
-    /// The header of a new segment of `bytes` bytes.
+    /// The header of a new segment of `bytes` bytes with room for so many participants.
     pub fn new(
         identity: Identity,
         bytes: u64,
         geometry: [u64; 8],
+        participants: u64,
         hash_seed: u64,
         instance: [u64; 2],
     ) -> Self {
@@ -65,6 +68,7 @@ impl Header {
             hash_seed,
             instance,
             geometry,
+            participants,
             ..Self::zeroed()
         };
         header.checksum = header.computed_checksum();
@@ -115,7 +119,12 @@ impl Header {
                 found: found_bytes,
             });
         }
-        if header.reserved != [0; 13] {
+        if !(1..=participants::MOST).contains(&header.participants) {
+            return Err(Mismatch::Damaged {
+                what: "no segment has so many participants",
+            });
+        }
+        if header.reserved != [0; 12] {
             return Err(Mismatch::Damaged {
                 what: "reserved words of the header are not zero",
             });
@@ -176,7 +185,7 @@ mod tests {
     };
 
     fn header() -> Header {
-        Header::new(ME, 8192, [4, 0, 0, 0, 0, 0, 0, 0], 7, [1, 2])
+        Header::new(ME, 8192, [4, 0, 0, 0, 0, 0, 0, 0], 16, 7, [1, 2])
     }
 
     #[test]
@@ -214,7 +223,7 @@ mod tests {
         assert!(decode(|h| h.magic = h.magic.swap_bytes(), false).contains("byte order"));
         assert!(decode(|h| h.magic = 0, false).contains("not a forkmap segment"));
         let text = decode(|h| h.version = 99, false);
-        assert!(text.contains("99") && text.contains('1'), "{text}");
+        assert!(text.contains("99") && text.contains('2'), "{text}");
         let text = decode(|h| h.bytes = 4096, true);
         assert!(text.contains("4096") && text.contains("8192"), "{text}");
         assert!(decode(|h| h.kind = 77, true).contains("AtomicDict"));

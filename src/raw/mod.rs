@@ -5,10 +5,24 @@
 //! |---|---|
 //! | [`counters`] | the table of `AtomicDict`: linear probing, keys claimed by one compare-exchange |
 //! | [`value`] | one word as a value: the atomic operations and their ordering |
+//! | [`lock`] | one word as a lock that is told when its owner is dead |
+//! | [`owner`] | the word that says which thread of which participant owns something |
+//! | [`bell`] | waiting for values to change |
+//! | [`participants`] | who has an identity in the segment, under locks that the kernel drops |
+//! | [`layout`] | what stands where behind the header |
 //! | [`header`] | the first 256 bytes of every segment: identity, and its check on attach |
 //! | [`hash`] | the mixing of keys, part of the format |
 
+pub mod bell;
 pub mod counters;
 pub mod hash;
 pub mod header;
+pub mod layout;
+pub mod lock;
+pub mod owner;
+#[cfg_attr(
+    any(not(target_os = "linux"), feature = "portable"),
+    allow(dead_code, reason = "there are no byte locks to register under")
+)]
+pub mod participants;
 pub mod value;

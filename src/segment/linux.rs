@@ -16,8 +16,6 @@ use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, MemfdFlags, Mode, OFlags, SealFlags, Stat,
 };
@@ -26,7 +24,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use super::name::Place;
 use super::options::SegmentOptions;
-use super::{UNLINK_PATIENCE, memory};
+use super::{UNLINK_PATIENCE, locks, memory};
 use crate::error::{CreateError, Mismatch, OpenError, ReplaceError, UnlinkError};
 use crate::raw::header::{HEADER_BYTES, Header};
 use crate::sync::{Access, Word};
@@ -35,7 +33,7 @@ use crate::sync::{Access, Word};
 pub(crate) const DEFAULT_DIR: &str = "/dev/shm";
 
 /// The byte that a process locks while it takes a name away (far behind the end of any file).
-const NAME_LOCK: i64 = 1 << 62;
+const NAME_LOCK: u64 = 1 << 62;
 
 /// How many bytes are reserved by one call. A call that a signal interrupts starts anew, so it must
 /// be short enough to end between two signals.
@@ -65,6 +63,11 @@ impl Backing {
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Whether a descriptor leads to this very segment.
+    pub(super) fn is(&self, fd: BorrowedFd<'_>) -> bool {
+        rustix::fs::fstat(fd).is_ok_and(|stat| inode(&stat) == self.inode)
     }
 
     /// Whether the name leads to this very segment.
@@ -582,14 +585,11 @@ fn unlink_inode(
         move |source: io::Error| UnlinkError::Os { call, path, source }
     };
     let deadline = Instant::now() + patience;
-    while let Err(errno) = lock(file, libc::F_WRLCK) {
-        match errno {
-            nix::Error::EAGAIN | nix::Error::EACCES if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            nix::Error::EAGAIN | nix::Error::EACCES => return Err(UnlinkError::Busy { path }),
-            _ => return Err(failed("fcntl(F_OFD_SETLK)")(errno.into())),
+    while !locks::try_lock(file, NAME_LOCK).map_err(failed("fcntl(F_OFD_SETLK)"))? {
+        if Instant::now() >= deadline {
+            return Err(UnlinkError::Busy { path });
         }
+        std::thread::sleep(Duration::from_millis(1));
     }
     let done = match inode_at(&path) {
         Ok(found) if found == inode => match rustix::fs::unlink(&path) {
@@ -604,19 +604,8 @@ fn unlink_inode(
         Err(errno) => Err(failed("stat")(errno.into())),
     };
     // Not left to `close`: a child forked by another thread may share the description for a while.
-    let _ = lock(file, libc::F_UNLCK);
+    let _ = locks::unlock(file, NAME_LOCK);
     done
-}
-
-fn lock(file: &File, kind: libc::c_int) -> nix::Result<()> {
-    let lock = libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: NAME_LOCK,
-        l_len: 1,
-        l_pid: 0,
-    };
-    fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).map(|_| ())
 }
 
 fn inode(stat: &Stat) -> Inode {

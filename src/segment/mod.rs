@@ -8,6 +8,10 @@ mod options;
 mod pinned;
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
+mod locks;
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+mod membership;
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod memory;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 #[path = "linux.rs"]
@@ -26,13 +30,14 @@ use self::name::Place;
 pub use self::options::Options;
 pub(crate) use self::options::SegmentOptions;
 use self::os::{Backing, DEFAULT_DIR};
-pub(crate) use self::pinned::Pinned;
+pub(crate) use self::pinned::{Pinned, View};
 use crate::error::{
     CreateError, Mismatch, OpenError, OpenOrCreateError, ReplaceError, UnlinkError,
 };
 use crate::identity::{Identity, Kind};
 use crate::process;
 use crate::raw::header::{HEADER_BYTES, Header};
+use crate::raw::layout::Layout;
 use crate::sync::{Access, Word};
 
 /// How long to wait for another process that is taking the same name away.
@@ -47,6 +52,21 @@ pub(crate) struct Segment {
     options: SegmentOptions,
     /// The process that created it and whose last handle takes the name away, if any does.
     unlinker: Option<u64>,
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    memberships: membership::Memberships,
+}
+
+/// A process that has an identity in a segment, as
+/// [`AtomicDict::participants`](crate::AtomicDict::participants) lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Participant {
+    /// Its place in the table, from 0.
+    pub slot: usize,
+    /// Its process id, as it sees it itself: in another pid namespace the number means another one.
+    pub pid: u32,
+    /// Whether it lives, by the kernel's account. What a dead one held is given to the next who asks.
+    pub is_alive: bool,
 }
 
 /// What a new segment is to be.
@@ -55,6 +75,7 @@ pub(crate) struct Plan {
     pub(crate) identity: Identity,
     pub(crate) bytes: u64,
     pub(crate) geometry: [u64; 8],
+    pub(crate) participants: u64,
 }
 
 impl Plan {
@@ -75,6 +96,7 @@ impl Plan {
             self.identity,
             self.bytes,
             self.geometry,
+            self.participants,
             seed,
             instance,
         ))
@@ -154,6 +176,33 @@ impl Rivals {
 }
 
 impl Segment {
+    fn new(
+        backing: Backing,
+        place: Option<Place>,
+        options: &SegmentOptions,
+        unlinker: Option<u64>,
+    ) -> Self {
+        Self {
+            backing,
+            place,
+            options: options.clone(),
+            unlinker,
+            #[cfg(all(target_os = "linux", not(feature = "portable")))]
+            memberships: membership::Memberships::default(),
+        }
+    }
+
+    /// This segment, if it is what the caller takes it for.
+    fn expect(self, wanted: Identity) -> Result<Self, OpenError> {
+        let found = self.header().participants;
+        let mismatch = match (self.header().expect(wanted), self.options.participants) {
+            (Err(mismatch), _) => mismatch,
+            (Ok(()), Some(asked)) if asked > found => Mismatch::TooFewParticipants { found, asked },
+            _ => return Ok(self),
+        };
+        Err(self.mismatch(mismatch))
+    }
+
     pub(crate) fn create(
         name: &str,
         options: &SegmentOptions,
@@ -162,12 +211,7 @@ impl Segment {
         let place = Place::new(&options.dir, name)?;
         let (header, unlinker) = (plan.header(options)?, unlinker(options)?);
         let backing = os::create(&place, options, &header)?;
-        Ok(Self {
-            backing,
-            place: Some(place),
-            options: options.clone(),
-            unlinker,
-        })
+        Ok(Self::new(backing, Some(place), options, unlinker))
     }
 
     pub(crate) fn replace(
@@ -178,12 +222,7 @@ impl Segment {
         let place = Place::new(&options.dir, name).map_err(CreateError::from)?;
         let (header, unlinker) = (plan.header(options)?, unlinker(options)?);
         let backing = os::replace(&place, options, &header)?;
-        Ok(Self {
-            backing,
-            place: Some(place),
-            options: options.clone(),
-            unlinker,
-        })
+        Ok(Self::new(backing, Some(place), options, unlinker))
     }
 
     /// Creates under a random name.
@@ -202,12 +241,7 @@ impl Segment {
 
     pub(crate) fn anonymous(options: &SegmentOptions, plan: &Plan) -> Result<Self, CreateError> {
         let backing = os::anonymous(options, &plan.header(options)?)?;
-        Ok(Self {
-            backing,
-            place: None,
-            options: options.clone(),
-            unlinker: None,
-        })
+        Ok(Self::new(backing, None, options, None))
     }
 
     pub(crate) fn open(
@@ -217,17 +251,7 @@ impl Segment {
     ) -> Result<Self, OpenError> {
         let place = Place::new(&options.dir, name)?;
         let backing = os::open(&place, options)?;
-        let opened = Self {
-            backing,
-            place: Some(place),
-            options: options.clone(),
-            unlinker: None,
-        };
-        opened
-            .header()
-            .expect(wanted)
-            .map_err(|mismatch| opened.mismatch(mismatch))?;
-        Ok(opened)
+        Self::new(backing, Some(place), options, None).expect(wanted)
     }
 
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
@@ -237,17 +261,7 @@ impl Segment {
         wanted: Identity,
     ) -> Result<Self, OpenError> {
         let backing = os::from_fd(fd, options)?;
-        let opened = Self {
-            backing,
-            place: None,
-            options: options.clone(),
-            unlinker: None,
-        };
-        opened
-            .header()
-            .expect(wanted)
-            .map_err(|mismatch| opened.mismatch(mismatch))?;
-        Ok(opened)
+        Self::new(backing, None, options, None).expect(wanted)
     }
 
     /// Opens, or creates if there is nothing. Of many who call it at once, all get the same segment.
@@ -300,9 +314,10 @@ impl Segment {
         OpenError::Mismatch { place, mismatch }
     }
 
-    /// The words behind the header.
-    pub(crate) fn body(&self) -> &[Word] {
-        &self.backing.words()[HEADER_BYTES / size_of::<Word>()..]
+    /// What stands behind the header.
+    pub(crate) fn layout(&self) -> Layout<'_> {
+        let words = &self.backing.words()[HEADER_BYTES / size_of::<Word>()..];
+        Layout::new(words, self.header().participants, self.access())
     }
 
     /// This process's own copy of the header.
@@ -357,6 +372,7 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
+        self.leave();
         // A destructor has nobody to tell, and waits for nobody: if the lock that it needs is held,
         // another process is taking the name away from this very segment. `close` is there for those
         // who want to know.

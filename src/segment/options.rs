@@ -3,6 +3,9 @@
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
+use crate::error::CreateError;
+use crate::raw::participants::MOST;
+
 /// How to create or open a segment with a `T` in it, in the manner of [`std::fs::OpenOptions`]:
 /// set what differs from the default, then call one of the verbs.
 ///
@@ -23,6 +26,7 @@ use std::path::PathBuf;
 /// | [`unlink_on_drop`](Self::unlink_on_drop) | `false`: the segment stays |
 /// | [`schema`](Self::schema) | 0 |
 /// | [`hash_seed`](Self::hash_seed) | random for each segment |
+/// | [`participants`](Self::participants) | 256 |
 /// | `capacity` | 1,024 entries |
 #[derive(Debug, Clone)]
 pub struct Options<T> {
@@ -42,6 +46,24 @@ pub(crate) struct SegmentOptions {
     pub(crate) unlink_on_drop: bool,
     pub(crate) schema: u64,
     pub(crate) hash_seed: Option<u64>,
+    /// `None`: the default at creation, and anything on attach.
+    pub(crate) participants: Option<u64>,
+}
+
+/// How many participants fit unless the options say otherwise.
+const DEFAULT_PARTICIPANTS: u64 = 256;
+
+impl SegmentOptions {
+    /// How many participants a new segment has room for.
+    pub(crate) fn participants(&self) -> Result<u64, CreateError> {
+        let asked = self.participants.unwrap_or(DEFAULT_PARTICIPANTS);
+        if !(1..=MOST).contains(&asked) {
+            let what = format!("participants({asked}) (it must be 1 to {MOST})");
+            return Err(CreateError::InvalidOption { what });
+        }
+        // Two of them fill a cache line.
+        Ok(asked.next_multiple_of(2))
+    }
 }
 
 impl Default for SegmentOptions {
@@ -54,6 +76,7 @@ impl Default for SegmentOptions {
             unlink_on_drop: false,
             schema: 0,
             hash_seed: None,
+            participants: None,
         }
     }
 }
@@ -128,6 +151,21 @@ impl<T> Options<T> {
     /// is used. A seed that outsiders know lets them choose keys that collide.
     pub fn hash_seed(&mut self, seed: u64) -> &mut Self {
         self.segment.hash_seed = Some(seed);
+        self
+    }
+
+    /// How many processes at once may have an identity in the segment: at least so many, up to 4,094,
+    /// 32 bytes each; 256 unless set.
+    ///
+    /// A process needs one for what must be taken back from it when it dies: holding a
+    /// [`Lock`](crate::Lock), a permit of a [`Semaphore`](crate::Semaphore), a seat at a
+    /// [`Barrier`](crate::Barrier) or the turn of a [`Once`](crate::Once). It gets one by itself (for
+    /// each attachment that it uses so), and its place is free again when it ends, however it ends.
+    /// Operations on values need none.
+    ///
+    /// On attach, a segment with room for fewer is refused; unset, any will do.
+    pub fn participants(&mut self, count: u64) -> &mut Self {
+        self.segment.participants = Some(count);
         self
     }
 }

@@ -1,44 +1,61 @@
-//! References into a segment that keep it attached.
+//! Views of the words of a segment that keep it attached.
 
 #![allow(unsafe_code)]
 
-use std::ops::Deref;
-use std::ptr::NonNull;
+use std::fmt;
+use std::mem::transmute_copy;
 use std::sync::Arc;
 
 use super::Segment;
 
-/// A counted reference to a part of a segment: as long as one of these is there, the segment stays
-/// mapped, so a handle is one pointer away from its words.
-#[derive(Debug)]
-pub(crate) struct Pinned<T: ?Sized> {
-    segment: Arc<Segment>,
-    target: NonNull<T>,
+/// What to look at the words of a segment through: one type for each lifetime of theirs.
+pub(crate) trait View: 'static {
+    /// References to words, and plain numbers.
+    type Of<'a>: Copy + Send + Sync + fmt::Debug;
 }
 
-// SAFETY: it is a shared reference to a `T` together with an `Arc`, both of which may go to and be
-// used from other threads under these bounds (`Segment` is `Send + Sync`).
-unsafe impl<T: ?Sized + Sync> Send for Pinned<T> {}
-// SAFETY: as above.
-unsafe impl<T: ?Sized + Sync> Sync for Pinned<T> {}
+/// A view together with a counted reference to its segment: as long as one of these is there, the
+/// segment stays mapped. So a handle needs no look into the segment to find its words.
+pub(crate) struct Pinned<V: View> {
+    segment: Arc<Segment>,
+    /// Never handed out as it stands: its lifetime is not true.
+    view: V::Of<'static>,
+}
 
-impl<T: ?Sized> Pinned<T> {
-    /// Pins what `project` picks. For any lifetime, so it can only pick from the segment, or what
-    /// lives for ever.
+impl<V: View> Pinned<V> {
+    /// Pins what `look` makes of the segment. For any lifetime, so it can only be made of the segment,
+    /// or of what lives for ever.
     pub(crate) fn new(
         segment: Arc<Segment>,
-        project: impl for<'a> FnOnce(&'a Segment) -> &'a T,
+        look: impl for<'a> FnOnce(&'a Segment) -> V::Of<'a>,
     ) -> Self {
-        let target = NonNull::from(project(&segment));
-        Self { segment, target }
+        let view = look(&segment);
+        // SAFETY: one type but for its lifetime, and `Copy`. What it leads to is neither moved nor
+        // unmapped while `self.segment` counts, and `get` lends it for no longer than `self`.
+        let view = unsafe { transmute_copy::<V::Of<'_>, V::Of<'static>>(&view) };
+        Self { segment, view }
     }
 
-    /// Pins a part of what is pinned.
+    /// The view.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> V::Of<'_> {
+        // SAFETY: one type but for its lifetime, and `Copy`. The segment is there as long as `self`.
+        unsafe { transmute_copy::<V::Of<'static>, V::Of<'_>>(&self.view) }
+    }
+
+    /// Pins what `look` makes of the view. (The segment goes with it because a closure for every
+    /// lifetime needs an argument that names the lifetime outright.)
     #[inline]
-    pub(crate) fn map<U: ?Sized>(&self, project: impl for<'a> FnOnce(&'a T) -> &'a U) -> Pinned<U> {
+    pub(crate) fn map<U: View>(
+        &self,
+        look: impl for<'a> FnOnce(&'a Segment, V::Of<'a>) -> U::Of<'a>,
+    ) -> Pinned<U> {
+        let view = look(&self.segment, self.get());
+        // SAFETY: as in `new`.
+        let view = unsafe { transmute_copy::<U::Of<'_>, U::Of<'static>>(&view) };
         Pinned {
             segment: Arc::clone(&self.segment),
-            target: NonNull::from(project(self)),
+            view,
         }
     }
 
@@ -52,23 +69,19 @@ impl<T: ?Sized> Pinned<T> {
     }
 }
 
-impl<T: ?Sized> Deref for Pinned<T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        // SAFETY: `target` came from a reference into the segment or to something that lives for
-        // ever (`new`, `map`). The segment is neither moved nor unmapped while `self.segment`
-        // counts, and hands out shared references only.
-        unsafe { self.target.as_ref() }
-    }
-}
-
-impl<T: ?Sized> Clone for Pinned<T> {
+impl<V: View> Clone for Pinned<V> {
     fn clone(&self) -> Self {
         Self {
             segment: Arc::clone(&self.segment),
-            target: self.target,
+            view: self.view,
         }
+    }
+}
+
+impl<V: View> fmt::Debug for Pinned<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pinned")
+            .field("view", &self.get())
+            .finish_non_exhaustive()
     }
 }

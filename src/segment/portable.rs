@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
-use super::UNLINK_PATIENCE;
 use super::name::Place;
 use super::options::SegmentOptions;
-use crate::error::{CreateError, Mismatch, OpenError, ReplaceError, UnlinkError};
+use super::{Participant, Segment, UNLINK_PATIENCE};
+use crate::error::{CreateError, Mismatch, OpenError, ParticipantError, ReplaceError, UnlinkError};
 use crate::raw::header::{HEADER_BYTES, Header};
+use crate::raw::participants::ParticipantId;
 use crate::sync::{Ordering, Word};
 
 /// Where Linux shows shared memory objects; elsewhere there is no such place.
@@ -280,4 +281,25 @@ fn unlink_name(place: &Place) -> Result<(), UnlinkError> {
             source: errno.into(),
         },
     })
+}
+
+/// No identities here: there are no locks on bytes that end with their holder.
+impl Segment {
+    pub(crate) fn participant(&self) -> Result<ParticipantId, ParticipantError> {
+        Err(ParticipantError::NotSupported)
+    }
+
+    pub(crate) fn is_alive(&self, _: ParticipantId) -> Result<bool, ParticipantError> {
+        Err(ParticipantError::NotSupported)
+    }
+
+    pub(crate) fn is_this_process(&self, _: ParticipantId) -> bool {
+        false
+    }
+
+    pub(crate) fn participants(&self) -> Result<Vec<Participant>, ParticipantError> {
+        Err(ParticipantError::NotSupported)
+    }
+
+    pub(super) fn leave(&self) {}
 }

@@ -320,7 +320,7 @@ fn file_size() {
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     // SAFETY: ignoring a signal runs no handler.
     unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.unwrap();
-    setrlimit(Resource::RLIMIT_FSIZE, 8192, 8192).unwrap();
+    setrlimit(Resource::RLIMIT_FSIZE, 16_384, 16_384).unwrap();
     let mut options = AtomicDict::options();
     let error = options
         .dir(dir.path())

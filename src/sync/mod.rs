@@ -3,6 +3,8 @@
 //! Everything that processes share is an array of 64-bit words. Under `cfg(loom)` a word is loom's
 //! atomic, so that the models explore the very algorithms that ship.
 
+pub mod futex;
+
 pub use self::imp::{Ordering, Word, fence};
 
 #[cfg(not(loom))]
@@ -63,6 +65,15 @@ pub fn after_read(access: Access) {
         // one thread in the total order.
         fence(SeqCst);
     }
+}
+
+/// Stands between a store and a load of another word, both SeqCst, that must not both be missed by
+/// their counterparts: nothing, but a fence for loom, which takes SeqCst accesses for acquire and
+/// release only. (Miri checks the orderings that ship.)
+#[inline(always)]
+pub fn store_then_load() {
+    #[cfg(loom)]
+    fence(SeqCst);
 }
 
 /// A load between [`before_read`] and [`after_read`].

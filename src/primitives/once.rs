@@ -1,0 +1,168 @@
+//! Doing something once among all processes.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::{Me, shown};
+use crate::dict::{AtomicDict, Entry};
+use crate::error::{InsertError, ParticipantError};
+use crate::raw::bell;
+use crate::raw::lock::Holder;
+use crate::raw::owner::Owner;
+
+/// The word of one that is complete. It names nobody: no table has so many slots.
+const COMPLETE: u64 = u64::MAX;
+
+/// Something that is to be done once, by one of the processes, on one key of an [`AtomicDict`].
+///
+/// It blocks by nature: while one process is at it, the others wait, also if that one is stopped. If
+/// it *dies* or panics, the next one tries. So `f` runs **to its end exactly once, as far as anybody
+/// else can tell**, but it may have been begun before: it can find traces of an earlier attempt. (One
+/// that dies after the last step of `f` and before that is noted is an attempt as well.)
+///
+/// The key is the once's; all who name the same key of the same dictionary share it. To do it anew,
+/// store 0 there while nobody is at it.
+///
+/// ```
+/// use forkmap::{AtomicDict, Once};
+///
+/// let dict = AtomicDict::anonymous(100)?;
+/// let tables = Once::new(&dict, 0)?;
+/// for _ in 0..3 {
+///     tables.call_once(|| _ = dict.fetch_add(1, 1).unwrap())?;
+/// }
+/// assert_eq!(dict.load(1), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Once {
+    entry: Entry,
+}
+
+impl Once {
+    /// The once on `key`.
+    ///
+    /// # Errors
+    /// Those of [`AtomicDict::entry`].
+    pub fn new(dict: &AtomicDict, key: u64) -> Result<Self, InsertError> {
+        let entry = dict.entry(key)?;
+        Ok(Self { entry })
+    }
+
+    /// Whether it has been done. Wait-free; what was done is visible to who gets `true`.
+    #[inline]
+    pub fn is_completed(&self) -> bool {
+        self.entry.load() == COMPLETE
+    }
+
+    /// Calls `f`, unless it has been done; waits while another process or thread is at it.
+    ///
+    /// # Errors
+    /// [`OnceError::Reentrant`]; [`OnceError::Participant`]. If `f` panics, that passes on.
+    pub fn call_once(&self, f: impl FnOnce()) -> Result<(), OnceError> {
+        self.call_until(f, None)
+    }
+
+    /// As [`call_once`](Self::call_once), but waits for others no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As [`call_once`](Self::call_once), and [`OnceError::Running`].
+    pub fn call_once_timeout(&self, f: impl FnOnce(), timeout: Duration) -> Result<(), OnceError> {
+        self.call_until(f, bell::after(timeout))
+    }
+
+    fn call_until(&self, f: impl FnOnce(), deadline: Option<Instant>) -> Result<(), OnceError> {
+        if self.is_completed() {
+            return Ok(());
+        }
+        let (segment, value) = (self.entry.segment(), self.entry.value());
+        let me = Me::new(segment)?;
+        // Whether the turn is ours; `None`: somebody is at it.
+        let turn = || -> Result<Option<bool>, OnceError> {
+            let word = value.load();
+            if word == COMPLETE {
+                return Ok(Some(false));
+            }
+            let at_it = Owner::of(word).map(|owner| me.judge(owner, segment));
+            match at_it.transpose()? {
+                Some(Holder::Alive) => Ok(None),
+                Some(Holder::Myself) => Err(OnceError::Reentrant),
+                Some(Holder::Dead) | None => {
+                    let taken = value.compare_exchange(word, me.owner.word());
+                    Ok(taken.ok().map(|_| true))
+                }
+            }
+        };
+        let look = || turn().transpose();
+        match look().or_else(|| value.bell().wait(look, deadline)) {
+            Some(Ok(true)) => {}
+            Some(Ok(false)) => return Ok(()),
+            Some(Err(error)) => return Err(error),
+            None => {
+                let owner = Owner::of(value.load());
+                let table = segment.layout().participants;
+                let pid = owner.and_then(|owner| table.pid(owner.id()));
+                return Err(OnceError::Running { pid });
+            }
+        }
+        let mut turn = Turn {
+            once: self,
+            me,
+            next: 0,
+        };
+        f();
+        turn.next = COMPLETE;
+        Ok(())
+    }
+}
+
+/// The turn to do it, passed on at the end, also by a panic.
+struct Turn<'a> {
+    once: &'a Once,
+    me: Me,
+    next: u64,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // A forked child that unwinds out of `f` is not the one whose turn it is.
+        if self.me.is_here() {
+            let _ = self
+                .once
+                .entry
+                .compare_exchange(self.me.owner.word(), self.next);
+        }
+    }
+}
+
+/// Why a [`Once`] was neither found complete nor completed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OnceError {
+    /// A living process is still at it.
+    #[error(
+        "another process{} is still at it; try again, wait longer, or see why it does not get done",
+        shown(*.pid)
+    )]
+    Running {
+        /// Its pid, as it sees it itself, if it is known.
+        pid: Option<u32>,
+    },
+    /// The thread that asks is at it: `f` has called the once that it runs in.
+    #[error("this thread is at it already: the closure calls the once that it runs in")]
+    Reentrant,
+    /// This process could not register, or not learn whether another one lives.
+    #[error(transparent)]
+    Participant(#[from] ParticipantError),
+}
+
+impl From<OnceError> for io::Error {
+    fn from(error: OnceError) -> Self {
+        let kind = match error {
+            OnceError::Participant(error) => return error.into(),
+            OnceError::Running { .. } => io::ErrorKind::WouldBlock,
+            OnceError::Reentrant => io::ErrorKind::Deadlock,
+        };
+        io::Error::new(kind, error)
+    }
+}

@@ -1,0 +1,156 @@
+//! Locks on bytes of a segment that the kernel drops with their holder, on Linux: open-file-description
+//! locks. The classic `fcntl` locks would be lost as soon as the program closed *any* descriptor of the
+//! file.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::ptr::{self, NonNull};
+
+use nix::errno::Errno as NixErrno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use super::name::Place;
+use super::os::Backing;
+use crate::error::ParticipantError;
+use crate::raw::header::GRAIN;
+use crate::raw::participants::ByteLocks;
+
+/// An open file description of a segment. The locks that are taken by way of it are its own, and last
+/// as long as it does.
+#[derive(Debug)]
+pub(super) struct Description(File);
+
+impl ByteLocks for Description {
+    fn try_lock(&self, byte: u64) -> io::Result<bool> {
+        try_lock(&self.0, byte)
+    }
+
+    fn unlock(&self, byte: u64) -> io::Result<()> {
+        unlock(&self.0, byte)
+    }
+
+    fn is_locked(&self, byte: u64) -> io::Result<bool> {
+        is_locked(&self.0, byte)
+    }
+}
+
+/// A page of a segment's file, mapped for nothing but to keep its open file description.
+///
+/// Closing all descriptors does not end it, as it would a descriptor; the end of the process does, as
+/// does an exec, and whether the process is waited for makes no difference. A forked child does not
+/// get the page, so its parent's locks do not live on in it.
+#[derive(Debug)]
+pub(super) struct Pin(NonNull<std::ffi::c_void>);
+
+// SAFETY: the address of a page that nobody ever accesses: it may be unmapped by any thread.
+unsafe impl Send for Pin {}
+// SAFETY: as above.
+unsafe impl Sync for Pin {}
+
+impl Description {
+    /// Opens the segment once more, and independently of the descriptor that it was attached by.
+    pub(super) fn open(backing: &Backing, place: Option<&Place>) -> Result<Self, ParticipantError> {
+        let again = |path: &str, flags| {
+            let flags = flags | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            let file = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
+            Ok(Some(File::from(file)).filter(|file| backing.is(file.as_fd())))
+        };
+        // By the descriptor, whatever has become of the name; if the program has closed it behind our
+        // back, by the name, if that still leads here.
+        let fd = format!("/proc/thread-self/fd/{}", backing.as_fd().as_raw_fd());
+        let by_fd = again(&fd, OFlags::empty());
+        let found = match (by_fd, place) {
+            (Ok(None) | Err(Errno::NOENT), Some(place)) => {
+                again(&place.path().display().to_string(), OFlags::NOFOLLOW)
+            }
+            (by_fd, _) => by_fd,
+        };
+        match found {
+            Ok(Some(file)) => Ok(Self(file)),
+            Ok(None) | Err(Errno::NOENT) => Err(ParticipantError::DescriptorClosed),
+            Err(Errno::ACCESS | Errno::PERM) => Err(ParticipantError::NotPermitted),
+            Err(errno) => Err(ParticipantError::Os {
+                call: "open",
+                source: errno.into(),
+            }),
+        }
+    }
+
+    /// Binds its locks to the life of this process.
+    pub(super) fn pin(self) -> io::Result<Pin> {
+        let bytes = GRAIN as usize;
+        let (prot, flags) = (ProtFlags::empty(), MapFlags::SHARED);
+        // SAFETY: a fresh mapping at an address of the kernel's choice: it aliases no Rust object.
+        let page = unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, prot, flags, &self.0, 0) }?;
+        let pin = Pin(NonNull::new(page).ok_or(Errno::FAULT)?);
+        // SAFETY: the page that was mapped by the line above; nobody accesses it.
+        unsafe { rustix::mm::madvise(page, bytes, Advice::LinuxDontFork) }?;
+        Ok(pin)
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        // SAFETY: the page that `pin` mapped, in the process that mapped it (`Membership` sees to
+        // that: a forked child has something else there, or nothing).
+        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr(), GRAIN as usize) };
+    }
+}
+
+impl Backing {
+    /// Whether somebody holds the lock on `byte`.
+    pub(super) fn is_locked(
+        &self,
+        byte: u64,
+        place: Option<&Place>,
+    ) -> Result<bool, ParticipantError> {
+        // The description that the segment was attached by holds no such locks itself, so it sees
+        // those of all, this process's own included.
+        let locked = if self.is(self.as_fd()) {
+            is_locked(self.as_fd(), byte)
+        } else {
+            Description::open(self, place)?.is_locked(byte)
+        };
+        locked.map_err(|source| ParticipantError::Os {
+            call: "fcntl(F_OFD_GETLK)",
+            source,
+        })
+    }
+}
+
+/// Takes the lock on a byte if nobody has it by way of another description.
+pub(super) fn try_lock(file: impl AsFd, byte: u64) -> io::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&lock(libc::F_WRLCK, byte))) {
+        Ok(_) => Ok(true),
+        Err(NixErrno::EAGAIN | NixErrno::EACCES) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+pub(super) fn unlock(file: impl AsFd, byte: u64) -> io::Result<()> {
+    fcntl(file, FcntlArg::F_OFD_SETLK(&lock(libc::F_UNLCK, byte)))?;
+    Ok(())
+}
+
+fn is_locked(file: impl AsFd, byte: u64) -> io::Result<bool> {
+    let mut found = lock(libc::F_WRLCK, byte);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
+    Ok(found.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+fn lock(kind: libc::c_int, byte: u64) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: byte as i64,
+        l_len: 1,
+        l_pid: 0,
+    }
+}

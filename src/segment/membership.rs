@@ -1,0 +1,186 @@
+//! This process as a participant of a segment: registered when it first needs to be, and anew in a
+//! forked child.
+
+#![allow(unsafe_code)]
+
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use super::locks::{Description, Pin};
+use super::{Participant, Segment};
+use crate::error::ParticipantError;
+use crate::process;
+use crate::raw::participants::{ParticipantId, life};
+use crate::sync::Access;
+
+/// The registrations of this process and of those that it was forked from, the latest first.
+///
+/// A list and not a `OnceLock`: a lock that another thread held at a fork would stay locked in the
+/// child for ever. An element lives until the attachment ends.
+#[derive(Debug, Default)]
+pub(super) struct Memberships(AtomicPtr<Membership>);
+
+#[derive(Debug)]
+struct Membership {
+    /// The process that it belongs to.
+    token: u64,
+    id: ParticipantId,
+    /// Keeps the kernel's lock on the byte that says that we live. `None` once it is given up.
+    pin: Option<Pin>,
+    previous: *mut Membership,
+}
+
+// SAFETY: the pointers of the list lead to elements that are shared until `drop`, and never changed
+// in between; their content may be used from any thread.
+unsafe impl Send for Memberships {}
+// SAFETY: as above.
+unsafe impl Sync for Memberships {}
+
+impl Memberships {
+    fn latest(&self) -> Option<&Membership> {
+        // Acquire: pairs with the Release in `push`, so that the element is seen whole.
+        let latest = self.0.load(Ordering::Acquire);
+        // SAFETY: null, or an element that `push` made from a box and that lives as long as `self`.
+        unsafe { latest.as_ref() }
+    }
+
+    /// Makes `new` the latest, unless another thread of this process has been faster: then it is
+    /// given back.
+    fn push(&self, mut new: Box<Membership>) -> Result<(), Box<Membership>> {
+        loop {
+            // Before the look: if another comes in between, the exchange fails.
+            let previous = self.0.load(Ordering::Relaxed);
+            if self
+                .latest()
+                .is_some_and(|latest| latest.token == new.token)
+            {
+                return Err(new);
+            }
+            new.previous = previous;
+            let raw = Box::into_raw(new);
+            // Release: see `latest`. Relaxed on failure: it is loaded again.
+            let (success, failure) = (Ordering::Release, Ordering::Relaxed);
+            if self
+                .0
+                .compare_exchange(previous, raw, success, failure)
+                .is_ok()
+            {
+                return Ok(());
+            }
+            // SAFETY: it comes from `into_raw` above, and nobody else has seen it.
+            new = unsafe { Box::from_raw(raw) };
+        }
+    }
+}
+
+impl Drop for Memberships {
+    fn drop(&mut self) {
+        let mut next = *self.0.get_mut();
+        while !next.is_null() {
+            // SAFETY: an element that `push` made from a box. This is the only place that frees one,
+            // each once, and `&mut self` says that nobody else looks.
+            let mut element = unsafe { Box::from_raw(next) };
+            next = element.previous;
+            if !process::token().is_ok_and(|token| token == element.token) {
+                // Of a process that this one was forked from: the page is not mapped here.
+                std::mem::forget(element.pin.take());
+            }
+        }
+    }
+}
+
+impl Segment {
+    /// This process as a participant. A system call or two the first time in each process (as many
+    /// more as there are others), and a few instructions after that.
+    pub(crate) fn participant(&self) -> Result<ParticipantId, ParticipantError> {
+        let token = process::token().map_err(os_error("mmap or madvise"))?;
+        match self.registered(token) {
+            Some(id) => Ok(id),
+            None => self.register(token),
+        }
+    }
+
+    /// This process as a participant, if it is one already.
+    fn registered(&self, token: u64) -> Option<ParticipantId> {
+        let latest = self.memberships.latest();
+        latest
+            .filter(|latest| latest.token == token)
+            .map(|latest| latest.id)
+    }
+
+    #[cold]
+    fn register(&self, token: u64) -> Result<ParticipantId, ParticipantError> {
+        if self.access() == Access::ReadOnly {
+            return Err(ParticipantError::ReadOnly);
+        }
+        let table = self.layout().participants;
+        let description = Description::open(&self.backing, self.place.as_ref())?;
+        let pid = rustix::process::getpid().as_raw_nonzero().get() as u32;
+        let id = table
+            .register(pid, token, &description)
+            .map_err(os_error("fcntl(F_OFD_SETLK)"))?
+            .ok_or(ParticipantError::TooMany {
+                limit: table.slots(),
+            })?;
+        let pin = description.pin().map_err(|source| {
+            table.leave(id);
+            os_error("mmap or madvise")(source)
+        })?;
+        let membership = Membership {
+            token,
+            id,
+            pin: Some(pin),
+            previous: ptr::null_mut(),
+        };
+        match self.memberships.push(Box::new(membership)) {
+            Ok(()) => Ok(id),
+            Err(superfluous) => {
+                table.leave(superfluous.id);
+                self.registered(token).ok_or(ParticipantError::TooMany {
+                    limit: table.slots(),
+                })
+            }
+        }
+    }
+
+    /// Gives up this process's place in the table, if it has one.
+    pub(super) fn leave(&self) {
+        let id = process::token()
+            .ok()
+            .and_then(|token| self.registered(token));
+        if let Some(id) = id {
+            self.layout().participants.leave(id);
+        }
+    }
+
+    /// Whether `id` is alive, by the kernel's account.
+    pub(crate) fn is_alive(&self, id: ParticipantId) -> Result<bool, ParticipantError> {
+        self.backing.is_locked(life(id), self.place.as_ref())
+    }
+
+    /// Whether `id` is this process, perhaps by way of another attachment.
+    pub(crate) fn is_this_process(&self, id: ParticipantId) -> bool {
+        process::token().is_ok_and(|token| self.layout().participants.belongs(id, token))
+    }
+
+    /// Those who have a place in the table.
+    pub(crate) fn participants(&self) -> Result<Vec<Participant>, ParticipantError> {
+        let table = self.layout().participants;
+        let records = (0..table.slots()).filter_map(|slot| table.record(slot));
+        records
+            .filter_map(|record| Some((record.id, record.pid?)))
+            .map(|(id, pid)| {
+                let is_alive = self.is_alive(id)?;
+                Ok(Participant {
+                    slot: id.slot,
+                    pid,
+                    is_alive,
+                })
+            })
+            .collect()
+    }
+}
+
+fn os_error(call: &'static str) -> impl Fn(std::io::Error) -> ParticipantError {
+    move |source| ParticipantError::Os { call, source }
+}
