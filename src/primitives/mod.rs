@@ -1,5 +1,5 @@
 //! What blocks, and notices the dead: locks, semaphores, barriers and onces, on the values of an
-//! [`AtomicDict`](crate::AtomicDict).
+//! [`AtomicDict`].
 //!
 //! Each is a few words that name their owners. Nothing else in the crate depends on them.
 
