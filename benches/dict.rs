@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput};
-use workload::{OPERATIONS, Workload, cases};
+use workload::{LOCKS, OPERATIONS, Workload, cases};
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -17,9 +17,11 @@ fn main() {
         .measurement_time(Duration::from_secs(2))
         .sample_size(20)
         .configure_from_args();
-    for case in cases() {
+    for (n, case) in cases().into_iter().enumerate() {
         let workload = Workload::new(case);
-        for (operation, contenders) in OPERATIONS {
+        // A lock is one and the same whatever the key: once is enough.
+        let locks = (n == 0).then_some(("lock", LOCKS));
+        for (operation, contenders) in OPERATIONS.into_iter().chain(locks) {
             let mut group = criterion.benchmark_group(format!("{operation}, {case}"));
             group.throughput(Throughput::Elements(workload.visits() as u64));
             group.sampling_mode(SamplingMode::Flat);

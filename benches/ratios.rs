@@ -1,4 +1,5 @@
-//! How operations of `AtomicDict` compare with those on a plain vector of atomics.
+//! How operations of `AtomicDict` compare with those on a plain vector of atomics, and a `Lock` with a
+//! mutex of the standard library.
 //!
 //! The contenders take turns in short batches, and each batch is compared with the one on the plain
 //! vector in the same round: what else the machine does at a time then slows both. Prints a table.
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::Instant;
 
-use workload::{OPERATIONS, Pass, Workload, cases, smoke};
+use workload::{LOCKS, OPERATIONS, Pass, Workload, cases, smoke};
 
 /// Nanoseconds of an operation, from passes of so many visits at least. One pass before brings back
 /// into the caches what the other contenders have displaced.
@@ -98,4 +99,11 @@ fn main() {
             batch_of_two(&workload, pass, visits)
         });
     }
+    let workload = Workload::new(cases()[0]);
+    compare("lock, 1 key", LOCKS, if smoke { 1 } else { 301 }, |pass| {
+        batch(&workload, pass, 1 << 15)
+    });
+    compare("lock, 1 key, two threads", LOCKS, rounds, |pass| {
+        batch_of_two(&workload, pass, visits / 4)
+    });
 }

@@ -41,7 +41,7 @@ fn number(text: &str) -> u64 {
 
 /// Where the body starts, with as many participants as fit by default.
 fn body() -> u64 {
-    1280 + 32 * 256
+    1344 + 32 * 256
 }
 
 struct Bytes(Vec<u8>);

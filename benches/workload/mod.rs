@@ -8,9 +8,10 @@
 
 use std::fmt;
 use std::hint::black_box;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use forkmap::{AtomicDict, Entry};
+use forkmap::{AtomicDict, Entry, Lock};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -91,6 +92,10 @@ pub(crate) struct Workload {
     keys: Vec<u64>,
     /// As many keys that the dictionary does not have.
     strangers: Vec<u64>,
+    /// Guards nothing.
+    mutex: Mutex<()>,
+    /// The same between processes, on a key of its own.
+    lock: Lock,
 }
 
 /// Makes all visits of a pass.
@@ -137,6 +142,24 @@ pub(crate) const OPERATIONS: [(&str, &[(&str, Pass)]); 2] = [
     ),
 ];
 
+/// Taking a lock and giving it back, once a visit; what is locked is one and the same whatever the key.
+pub(crate) const LOCKS: &[(&str, Pass)] = &[
+    ("std::sync::Mutex", |w| {
+        pass(&w.indices, |_| {
+            let guard = w.mutex.lock().expect("nobody panics");
+            black_box(&guard);
+            1
+        })
+    }),
+    ("Lock", |w| {
+        pass(&w.indices, |_| {
+            let guard = w.lock.lock().expect("nobody dies");
+            black_box(&guard);
+            1
+        })
+    }),
+];
+
 fn pass<'a, T>(order: &'a [T], mut visit: impl FnMut(&'a T) -> u64) {
     // The results are used: an addition whose result is not may become another instruction.
     let sum = order
@@ -169,6 +192,7 @@ impl Workload {
         assert_eq!(dict.len(), n, "a key was drawn twice");
         table.iter().for_each(|entry| entry.store(1));
 
+        let lock = Lock::new(&dict, 1).expect("room for the lock");
         let words = |n| (0..n).map(|_| AtomicU64::new(1)).collect();
         let places = shuffled(n, &mut rng);
         Self {
@@ -179,6 +203,8 @@ impl Workload {
             handles: indices.iter().map(|&i| table[i].clone()).collect(),
             keys: indices.iter().map(|&i| keys[i]).collect(),
             strangers: indices.iter().map(|&i| keys[i] | 1).collect(),
+            mutex: Mutex::new(()),
+            lock,
             table,
             indices,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-use forkmap::model::bell::Bell;
+use forkmap::model::bell::{self, Bells};
 use forkmap::model::counters::{Claimed, Counters, words};
 use forkmap::model::value::Value;
 use forkmap::model::{Access, Word, hash};
@@ -70,8 +70,8 @@ pub fn zero_key() -> u64 {
 #[derive(Debug)]
 pub struct Table {
     words: Vec<Word>,
-    /// For a bell that is never rung.
-    mute: Word,
+    /// For bells that are never rung.
+    mute: Vec<Word>,
 }
 
 impl Table {
@@ -79,7 +79,7 @@ impl Table {
     pub fn new(slots: usize) -> Arc<Self> {
         let words = words(slots as u64).expect("tables are tiny here");
         let words = (0..words).map(|_| Word::new(0)).collect();
-        let mute = Word::new(0);
+        let mute = (0..bell::WORDS).map(|_| Word::new(0)).collect();
         Arc::new(Self { words, mute })
     }
 
@@ -90,12 +90,12 @@ impl Table {
 
     /// What a process sees that has mapped the table for `access`.
     pub fn view_with(&self, access: Access) -> Counters<'_> {
-        Counters::new(&self.words, SEED, access)
+        Counters::new(&self.words, Bells::new(&self.mute).mute(), SEED, access)
     }
 
     /// The value of `slot`.
     pub fn value(&self, slot: usize) -> Value<'_> {
-        Value::new(self.view().value(slot), Bell::mute(&self.mute))
+        self.view().value(slot)
     }
 
     /// Claims `key`, which must find room: its value.
@@ -121,13 +121,44 @@ impl Table {
     }
 }
 
-/// Runs `f` over `table` in a thread of its own: another process, to the algorithm.
-pub fn spawn<T: 'static>(
-    table: &Arc<Table>,
-    f: impl FnOnce(&Table) -> T + 'static,
+/// Values that share one bell, which is rung when they change.
+#[derive(Debug)]
+pub struct Rung {
+    bells: Vec<Word>,
+    values: Vec<Word>,
+}
+
+impl Rung {
+    /// So many values of 2. With `raised`, the flag is up, as a waiter leaves it that was killed.
+    pub fn new(values: usize, raised: bool) -> Arc<Self> {
+        // The first word is the flag of the bell that `value` takes.
+        let bells = (0..bell::WORDS).map(|n| Word::new(u64::from(n == 0 && raised)));
+        let bells = bells.collect();
+        let values = (0..values).map(|_| Word::new(2)).collect();
+        Arc::new(Self { bells, values })
+    }
+
+    /// Value number `n`.
+    pub fn value(&self, n: usize) -> Value<'_> {
+        let bells = Bells::new(&self.bells);
+        Value::new(&self.values[n], bells.of(&self.values[n]))
+    }
+
+    /// Sleeps until value number `n` passes `until`.
+    pub fn wait(&self, n: usize, until: impl Fn(u64) -> bool) -> u64 {
+        let value = self.value(n);
+        let look = || Some(value.load()).filter(|&value| until(value));
+        value.bell().wait(look, None).expect("no deadline")
+    }
+}
+
+/// Runs `f` over `shared` in a thread of its own: another process, to the algorithm.
+pub fn spawn<S: 'static, T: 'static>(
+    shared: &Arc<S>,
+    f: impl FnOnce(&S) -> T + 'static,
 ) -> JoinHandle<T> {
-    let table = Arc::clone(table);
-    thread::spawn(move || f(&table))
+    let shared = Arc::clone(shared);
+    thread::spawn(move || f(&shared))
 }
 
 /// Waits for `threads`: what each returned.

@@ -8,6 +8,7 @@ use bytemuck::Pod;
 use super::{value_of, word_of};
 use crate::raw::value::{Value, add_up_to, sub_down_to};
 use crate::segment::{Pinned, Segment, View};
+use crate::sync::Word;
 
 /// The value of one key of an [`AtomicDict`](crate::AtomicDict), as good as a `&AtomicU64` that
 /// several processes share.
@@ -29,20 +30,21 @@ use crate::segment::{Pinned, Segment, View};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Entry<V = u64> {
-    pinned: Pinned<ValueView>,
+    // Not a `Value`: its bell is found by way of the segment, and an entry stays as small as can be.
+    word: Pinned<WordView>,
     value: PhantomData<fn() -> V>,
 }
 
-pub(super) enum ValueView {}
+pub(super) enum WordView {}
 
-impl View for ValueView {
-    type Of<'a> = Value<'a>;
+impl View for WordView {
+    type Of<'a> = &'a Word;
 }
 
 impl<V> Clone for Entry<V> {
     fn clone(&self) -> Self {
         Self {
-            pinned: self.pinned.clone(),
+            word: self.word.clone(),
             value: PhantomData,
         }
     }
@@ -56,20 +58,23 @@ impl<V: Pod + fmt::Debug> fmt::Debug for Entry<V> {
 
 /// Operations on values of any type.
 impl<V: Pod> Entry<V> {
-    pub(super) fn new(pinned: Pinned<ValueView>) -> Self {
+    /// The word must be mapped for writing.
+    pub(super) fn new(word: Pinned<WordView>) -> Self {
         Self {
-            pinned,
+            word,
             value: PhantomData,
         }
     }
 
     #[inline(always)]
     pub(crate) fn value(&self) -> Value<'_> {
-        self.pinned.get()
+        let word = self.word.get();
+        Value::new(word, self.segment().bells().of(word))
     }
 
+    #[inline(always)]
     pub(crate) fn segment(&self) -> &Segment {
-        self.pinned.segment()
+        self.word.segment()
     }
 
     /// The value.

@@ -18,7 +18,6 @@ use bytemuck::Pod;
 pub use self::entry::Entry;
 pub use self::iter::{Iter, Keys};
 use crate::error::{InsertError, ParticipantError, UnlinkError};
-use crate::raw::bell::{Bell, Bells};
 use crate::raw::counters::{self, Counters, Full};
 use crate::raw::value::Value;
 use crate::segment::{Participant, Pinned, Segment, View};
@@ -100,31 +99,10 @@ pub struct AtomicDict<V = u64> {
     value: PhantomData<fn() -> V>,
 }
 
-/// The words of a dictionary.
-#[derive(Debug, Clone, Copy)]
-struct Table<'a> {
-    counters: Counters<'a>,
-    bells: Bells<'a>,
-}
-
-impl<'a> Table<'a> {
-    /// The value in the slot that `key` has.
-    #[inline(always)]
-    fn value(&self, key: u64, slot: usize) -> Value<'a> {
-        Value::new(self.counters.value(slot), self.bell(key))
-    }
-
-    /// The bell that rings when the value of `key` changes.
-    #[inline(always)]
-    fn bell(&self, key: u64) -> Bell<'a> {
-        self.bells.of(self.counters.hash(key))
-    }
-}
-
 enum TableView {}
 
 impl View for TableView {
-    type Of<'a> = Table<'a>;
+    type Of<'a> = Counters<'a>;
 }
 
 impl<V> Clone for AtomicDict<V> {
@@ -153,10 +131,8 @@ impl AtomicDict {
             let (header, layout) = (segment.header(), segment.layout());
             let words = counters::words(header.geometry[0]).expect("the geometry was checked");
             let words = &layout.body[..words as usize];
-            Table {
-                counters: Counters::new(words, header.hash_seed, segment.access()),
-                bells: layout.bells,
-            }
+            let (seed, access) = (header.hash_seed, segment.access());
+            Counters::new(words, layout.bells, seed, access)
         });
         Self {
             table,
@@ -169,7 +145,7 @@ impl AtomicDict {
 impl<V> AtomicDict<V> {
     #[inline]
     fn counters(&self) -> Counters<'_> {
-        self.table.get().counters
+        self.table.get()
     }
 
     /// Number of keys that fit, exactly: that many different keys always get a slot, and the next one
@@ -326,8 +302,7 @@ impl<V: Pod> AtomicDict<V> {
     /// The value of `key`, which has a slot now.
     #[inline(always)]
     fn claim(&self, key: u64) -> Result<Value<'_>, InsertError> {
-        self.claim_slot(key)
-            .map(|slot| self.table.get().value(key, slot))
+        self.claim_slot(key).map(|slot| self.counters().value(slot))
     }
 
     /// Whether `key` has a slot.
@@ -357,7 +332,7 @@ impl<V: Pod> AtomicDict<V> {
     pub fn entry(&self, key: u64) -> Result<Entry<V>, InsertError> {
         let slot = self.claim_slot(key)?;
         Ok(Entry::new(
-            self.table.map(|_, table| table.value(key, slot)),
+            self.table.map(|_, table| table.value(slot).word()),
         ))
     }
 
@@ -410,11 +385,7 @@ impl<V: Pod> AtomicDict<V> {
             None if current != 0 => return Ok(Err(V::zeroed())),
             None => self.claim_slot(key)?,
         };
-        let done = self
-            .table
-            .get()
-            .value(key, slot)
-            .compare_exchange(current, new);
+        let done = counters.value(slot).compare_exchange(current, new);
         Ok(done.map(value_of).map_err(value_of))
     }
 
@@ -440,7 +411,7 @@ impl<V: Pod> AtomicDict<V> {
                     return Ok(Err(V::zeroed()));
                 };
                 let slot = self.claim_slot(key)?;
-                let value = self.table.get().value(key, slot);
+                let value = counters.value(slot);
                 // What `f` has given for 0 is good, unless somebody was faster.
                 match value.compare_exchange(0, word_of(new)) {
                     Ok(_) => return Ok(Ok(V::zeroed())),
@@ -448,7 +419,7 @@ impl<V: Pod> AtomicDict<V> {
                 }
             }
         };
-        let value = self.table.get().value(key, slot);
+        let value = counters.value(slot);
         let done = value.fetch_update(|word| f(value_of(word)).map(word_of));
         Ok(done.map(value_of).map_err(value_of))
     }

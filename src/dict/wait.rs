@@ -5,15 +5,8 @@ use std::time::{Duration, Instant};
 use bytemuck::Pod;
 
 use super::{AtomicDict, Entry, word_of};
-use crate::raw::bell::{self, Bell};
-
-fn wait<V>(
-    bell: Bell<'_>,
-    mut look: impl FnMut() -> Option<V>,
-    deadline: Option<Instant>,
-) -> Option<V> {
-    bell::spin(&mut look).or_else(|| bell.wait(look, deadline))
-}
+use crate::raw::bell;
+use crate::sync::Access;
 
 /// Waiting for a value to change, in whatever process it is changed.
 ///
@@ -54,22 +47,41 @@ impl<V: Pod> AtomicDict<V> {
     ///
     /// `predicate` is called again and again, with what the value is each time. If it panics, nothing
     /// is changed.
-    pub fn wait_until(&self, key: u64, mut predicate: impl FnMut(V) -> bool) -> V {
-        let bell = self.table.get().bell(key);
-        let look = || Some(self.load(key)).filter(|&value| predicate(value));
-        wait(bell, look, None).expect("no deadline")
+    pub fn wait_until(&self, key: u64, predicate: impl FnMut(V) -> bool) -> V {
+        self.wait(key, predicate, None).expect("no deadline")
     }
 
     /// As [`wait_until`](Self::wait_until), but `None` if `predicate` does not hold after `timeout`.
     pub fn wait_until_timeout(
         &self,
         key: u64,
-        mut predicate: impl FnMut(V) -> bool,
+        predicate: impl FnMut(V) -> bool,
         timeout: Duration,
     ) -> Option<V> {
-        let bell = self.table.get().bell(key);
-        let look = || Some(self.load(key)).filter(|&value| predicate(value));
-        wait(bell, look, bell::after(timeout))
+        self.wait(key, predicate, bell::after(timeout))
+    }
+
+    fn wait(
+        &self,
+        key: u64,
+        mut predicate: impl FnMut(V) -> bool,
+        deadline: Option<Instant>,
+    ) -> Option<V> {
+        let (counters, bells) = (self.counters(), self.counters().bells());
+        let mut look = || Some(self.load(key)).filter(|&value| predicate(value));
+        if let Some(seen) = bell::spin(&mut look) {
+            return Some(seen);
+        }
+        if counters.access() == Access::ReadOnly {
+            return bells.new_key().poll(look, deadline);
+        }
+        // Without a slot it has no bell of its own yet.
+        let slot = || counters.find(key);
+        let seen_or_slot = || look().map(Ok).or_else(|| slot().map(Err));
+        match bells.new_key().wait(seen_or_slot, deadline)? {
+            Ok(seen) => Some(seen),
+            Err(slot) => counters.value(slot).bell().wait(look, deadline),
+        }
     }
 }
 
@@ -88,18 +100,21 @@ impl<V: Pod> Entry<V> {
     }
 
     /// Waits until `predicate` holds for the value, and returns that value.
-    pub fn wait_until(&self, mut predicate: impl FnMut(V) -> bool) -> V {
-        let look = || Some(self.load()).filter(|&value| predicate(value));
-        wait(self.value().bell(), look, None).expect("no deadline")
+    pub fn wait_until(&self, predicate: impl FnMut(V) -> bool) -> V {
+        self.wait(predicate, None).expect("no deadline")
     }
 
     /// As [`wait_until`](Self::wait_until), but `None` if `predicate` does not hold after `timeout`.
     pub fn wait_until_timeout(
         &self,
-        mut predicate: impl FnMut(V) -> bool,
+        predicate: impl FnMut(V) -> bool,
         timeout: Duration,
     ) -> Option<V> {
-        let look = || Some(self.load()).filter(|&value| predicate(value));
-        wait(self.value().bell(), look, bell::after(timeout))
+        self.wait(predicate, bell::after(timeout))
+    }
+
+    fn wait(&self, mut predicate: impl FnMut(V) -> bool, deadline: Option<Instant>) -> Option<V> {
+        let mut look = || Some(self.load()).filter(|&value| predicate(value));
+        bell::spin(&mut look).or_else(|| self.value().bell().wait(look, deadline))
     }
 }

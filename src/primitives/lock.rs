@@ -178,7 +178,7 @@ impl Lock {
 /// The lock is yours until this is dropped.
 ///
 /// It keeps the segment attached. A thread cannot hand it to another one. If it is leaked
-/// ([`std::mem::forget`]), the process keeps the lock until its last handle of that attachment is gone.
+/// ([`std::mem::forget`]), the process keeps the lock until it ends.
 #[must_use = "the lock is given back as soon as the guard is dropped"]
 pub struct LockGuard {
     lock: Lock,

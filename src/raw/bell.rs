@@ -1,10 +1,11 @@
 //! Bells: how those who wait for a value to change learn that it may have.
 //!
 //! ```text
-//! words:  waiting 0 | ... | waiting 63 | rings 0 | ... | rings 63
+//! words:  waiting 0 | ... | waiting 63 | rings 0 | ... | rings 63 | waiting for a new key | rings
 //! ```
 //!
-//! A key belongs to one of 64 bells by its hash. Who waits raises the flag of the bell and sleeps on
+//! A value has one of 64 bells; one more is rung when a key gets a slot, for those who wait for a key
+//! that has none. Who waits raises the flag of the bell and sleeps on
 //! its count of rings; who has changed a value lowers the flag, if it is up, counts a ring and wakes
 //! all who sleep there. Waking means: look again.
 //!
@@ -19,19 +20,19 @@
 //! killed or stopped between its change and the wake-up leaves sleepers asleep, perhaps with the flag
 //! down: so nobody sleeps for longer than [`LONGEST_SLEEP`] without looking.
 
+use std::ptr;
 use std::time::{Duration, Instant};
 
 use crate::sync::{
-    Access,
     Ordering::{Relaxed, SeqCst},
     Word, futex, store_then_load,
 };
 
-/// Number of bells.
-pub const BELLS: usize = 64;
+/// Number of bells that values have. (In the models one: each word costs them time.)
+pub const BELLS: usize = if cfg!(loom) { 1 } else { 64 };
 
-/// Number of words that the bells take.
-pub const WORDS: usize = 2 * BELLS;
+/// Number of words that the bells take: those of the values, and a cache line for the one of new keys.
+pub const WORDS: usize = 2 * BELLS + 8;
 
 /// How long a waiter sleeps at most before it looks again.
 pub const LONGEST_SLEEP: Duration = Duration::from_millis(50);
@@ -42,35 +43,54 @@ const LOOKS: u32 = if cfg!(any(loom, miri)) { 0 } else { 100 };
 /// The bells of a segment.
 #[derive(Debug, Clone, Copy)]
 pub struct Bells<'a> {
-    // Apart from each other: the flags are what every operation reads, and eight of them share a
-    // cache line.
-    waiting: &'a [Word; BELLS],
-    rings: &'a [Word; BELLS],
-    access: Access,
+    // The flags apart from the counts: they are what every operation reads, and so eight of them
+    // share a cache line.
+    words: &'a [Word; WORDS],
+    #[cfg(loom)]
+    mute: bool,
 }
 
 impl<'a> Bells<'a> {
     /// A view of exactly [`WORDS`] words.
-    pub fn new(words: &'a [Word], access: Access) -> Self {
-        let half = |words: &'a [Word]| words.try_into().expect("as many words as WORDS says");
+    #[inline(always)]
+    pub fn new(words: &'a [Word]) -> Self {
         Self {
-            waiting: half(&words[..BELLS]),
-            rings: half(&words[BELLS..]),
-            access,
+            words: words.try_into().expect("as many words as WORDS says"),
+            #[cfg(loom)]
+            mute: false,
         }
     }
 
-    /// The bell of the key that has this hash.
+    /// The same bells, which are never rung, for models of what goes on without any: the fence that
+    /// loom needs in [`Bell::ring`] would put an order there that the code does not have.
+    #[cfg(loom)]
+    pub fn mute(self) -> Self {
+        Self { mute: true, ..self }
+    }
+
+    /// The bell of a value. Neighbours have different ones.
     #[inline(always)]
-    pub fn of(&self, hash: u64) -> Bell<'a> {
-        // The low bits: slots are chosen by the high ones, so neighbours have different bells.
-        let bell = hash as usize % BELLS;
+    pub fn of(&self, value: &Word) -> Bell<'a> {
+        // By where it stands, 16 bytes a slot: a segment is mapped to the start of a page, so these
+        // bits of the address are those of the offset, in whatever process. It spares an entry from
+        // knowing more than the address of its value.
+        let bell = ptr::from_ref(value).addr() / 16 % BELLS;
+        self.bell(bell, BELLS + bell)
+    }
+
+    /// The bell that is rung when a key gets a slot.
+    #[inline(always)]
+    pub fn new_key(&self) -> Bell<'a> {
+        self.bell(2 * BELLS, 2 * BELLS + 1)
+    }
+
+    #[inline(always)]
+    fn bell(&self, waiting: usize, rings: usize) -> Bell<'a> {
         Bell {
-            waiting: &self.waiting[bell],
-            rings: &self.rings[bell],
-            access: self.access,
+            waiting: &self.words[waiting],
+            rings: &self.words[rings],
             #[cfg(loom)]
-            mute: false,
+            mute: self.mute,
         }
     }
 }
@@ -80,24 +100,11 @@ impl<'a> Bells<'a> {
 pub struct Bell<'a> {
     waiting: &'a Word,
     rings: &'a Word,
-    access: Access,
     #[cfg(loom)]
     mute: bool,
 }
 
-impl<'a> Bell<'a> {
-    /// A bell that is never rung, for models of what goes on without any: the fence that loom needs in
-    /// [`ring`](Self::ring) would put an order there that the code does not have.
-    #[cfg(loom)]
-    pub fn mute(word: &'a Word) -> Self {
-        Self {
-            waiting: word,
-            rings: word,
-            access: Access::ReadWrite,
-            mute: true,
-        }
-    }
-
+impl Bell<'_> {
     /// To be called after each change of a value. One load when nobody waits. The words must be mapped
     /// for writing.
     #[inline(always)]
@@ -127,30 +134,20 @@ impl<'a> Bell<'a> {
     }
 
     /// Looks until there is something to see or `deadline` has come, and sleeps in between. (Who
-    /// hopes not to sleep calls [`spin`] before.)
-    ///
-    /// On read-only pages, where the flag cannot be raised, it looks every 5 ms.
+    /// hopes not to sleep calls [`spin`] before.) The words must be mapped for writing.
     pub fn wait<T>(
         self,
         mut look: impl FnMut() -> Option<T>,
         deadline: Option<Instant>,
     ) -> Option<T> {
-        let mut pause = Duration::from_micros(50);
         loop {
-            let rings = match self.access {
-                Access::ReadWrite => {
-                    // SYNC(bell): SeqCst, pairs with the addition in `wake`.
-                    let rings = self.rings.load(SeqCst);
-                    // After the count: were it raised before, a ring in between would lower it, and
-                    // the new count would be taken for the old one.
-                    // SYNC(bell): SeqCst, see `ring`.
-                    self.waiting.store(1, SeqCst);
-                    store_then_load();
-                    rings
-                }
-                // Relaxed: read-only pages. Nobody need ring for this one; it wakes up by itself.
-                Access::ReadOnly => self.rings.load(Relaxed),
-            };
+            // SYNC(bell): SeqCst, pairs with the addition in `wake`.
+            let rings = self.rings.load(SeqCst);
+            // After the count: were it raised before, a ring in between would lower it, and the new
+            // count would be taken for the old one.
+            // SYNC(bell): SeqCst, see `ring`.
+            self.waiting.store(1, SeqCst);
+            store_then_load();
             if let Some(seen) = look() {
                 return Some(seen);
             }
@@ -158,11 +155,29 @@ impl<'a> Bell<'a> {
             if left.is_zero() {
                 return None;
             }
-            let longest = match self.access {
-                Access::ReadWrite => LONGEST_SLEEP,
-                Access::ReadOnly => pause,
-            };
-            futex::wait(self.rings, rings, left.min(longest));
+            futex::wait(self.rings, rings, left.min(LONGEST_SLEEP));
+        }
+    }
+
+    /// As [`wait`](Self::wait), on read-only pages, where the flag cannot be raised: looks every 5 ms,
+    /// or when the bell rings for somebody else.
+    pub fn poll<T>(
+        self,
+        mut look: impl FnMut() -> Option<T>,
+        deadline: Option<Instant>,
+    ) -> Option<T> {
+        let mut pause = Duration::from_micros(50);
+        loop {
+            // Relaxed: nothing hangs on it, the next look comes by itself.
+            let rings = self.rings.load(Relaxed);
+            if let Some(seen) = look() {
+                return Some(seen);
+            }
+            let left = left(deadline);
+            if left.is_zero() {
+                return None;
+            }
+            futex::wait(self.rings, rings, left.min(pause));
             pause = (2 * pause).min(Duration::from_millis(5));
         }
     }
@@ -189,4 +204,85 @@ pub fn left(deadline: Option<Instant>) -> Duration {
 /// The instant after so much time, if the clock can count it.
 pub fn after(time: Duration) -> Option<Instant> {
     Instant::now().checked_add(time)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::raw::value::Value;
+    use std::sync::Barrier;
+    use std::thread;
+
+    /// The edge `bell` that loom cannot judge (it takes SeqCst accesses for AcqRel): either the waiter
+    /// sees the change, or the changer sees the waiter and rings.
+    #[test]
+    fn a_change_and_a_waiter_cannot_both_miss() {
+        let rounds = if cfg!(miri) { 8 } else { 20_000 };
+        for _ in 0..rounds {
+            let [waiting, rings, word] = [0; 3].map(Word::new);
+            let bell = Bell {
+                waiting: &waiting,
+                rings: &rings,
+            };
+            let value = Value::new(&word, bell);
+            let start = Barrier::new(2);
+            let seen = thread::scope(|scope| {
+                let waiter = scope.spawn(|| {
+                    let look = || Some(value.load()).filter(|&value| value != 0);
+                    start.wait();
+                    // It has no time to sleep: one look.
+                    bell.wait(look, Some(Instant::now()))
+                });
+                start.wait();
+                value.store(1);
+                waiter.join().unwrap()
+            });
+            let rung = rings.load(SeqCst);
+            assert!(seen.is_some() || rung == 1, "both missed");
+        }
+    }
+
+    /// Under Miri sleepers have no timeouts, so a lost wake-up is a deadlock.
+    #[test]
+    fn two_who_wait_for_each_other_in_turn_get_on() {
+        let rounds = if cfg!(miri) { 3 } else { 1_000 };
+        let [waiting, rings, word] = [0; 3].map(Word::new);
+        let bell = Bell {
+            waiting: &waiting,
+            rings: &rings,
+        };
+        let value = Value::new(&word, bell);
+        let play = |first: u64| {
+            for n in (first..2 * rounds).step_by(2) {
+                let look = || (value.load() == n).then_some(());
+                bell.wait(look, None).unwrap();
+                value.fetch_add(1);
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| play(0));
+            play(1);
+        });
+        assert_eq!(value.load(), 2 * rounds);
+    }
+
+    #[test]
+    fn who_has_no_time_looks_once() {
+        let [waiting, rings] = [0; 2].map(Word::new);
+        let bell = Bell {
+            waiting: &waiting,
+            rings: &rings,
+        };
+        for deadline in [Instant::now(), after(Duration::ZERO).unwrap()] {
+            let mut looks = 0;
+            let look = || -> Option<()> {
+                looks += 1;
+                None
+            };
+            assert_eq!(bell.wait(look, Some(deadline)), None);
+            assert_eq!(looks, 1);
+        }
+        assert_eq!(after(Duration::MAX), None);
+        assert_eq!(left(None), Duration::MAX);
+    }
 }

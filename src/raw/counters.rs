@@ -20,7 +20,9 @@
 //! *Wait-free.* A look-up visits at most `n` slots, and a claim loses at most one compare-exchange
 //! a slot. Nothing here can be half done: a process that dies has claimed a key or has not.
 
+use super::bell::Bells;
 use super::hash::{mix, place, unmix};
+use super::value::Value;
 use crate::sync::{
     Access,
     Ordering::{Relaxed, SeqCst},
@@ -62,6 +64,7 @@ pub struct Counters<'a> {
     slots: usize,
     seed: u64,
     access: Access,
+    bells: Bells<'a>,
 }
 
 // The look-up is always inlined, here and in `AtomicDict`: the compiler makes it a function as soon as
@@ -69,13 +72,14 @@ pub struct Counters<'a> {
 impl<'a> Counters<'a> {
     /// A view of exactly the words of a table, as [`words`] counts them for at least one slot.
     #[inline]
-    pub fn new(words: &'a [Word], seed: u64, access: Access) -> Self {
+    pub fn new(words: &'a [Word], bells: Bells<'a>, seed: u64, access: Access) -> Self {
         debug_assert!(words.len() >= 4 && words.len() % 2 == 0);
         Self {
             words,
             slots: words.len() / 2 - 1,
             seed,
             access,
+            bells,
         }
     }
 
@@ -85,16 +89,23 @@ impl<'a> Counters<'a> {
         self.slots
     }
 
-    /// The value word of `slot`, at most [`slots`](Self::slots).
+    /// The value in `slot`, which is at most [`slots`](Self::slots). The words must be mapped for
+    /// writing.
+    #[inline(always)]
+    pub fn value(&self, slot: usize) -> Value<'a> {
+        let word = self.value_word(slot);
+        Value::new(word, self.bells.of(word))
+    }
+
     #[inline]
-    pub fn value(&self, slot: usize) -> &'a Word {
+    fn value_word(&self, slot: usize) -> &'a Word {
         &self.words[2 * slot + 1]
     }
 
-    /// What decides the bell of a key.
-    #[inline(always)]
-    pub fn hash(&self, key: u64) -> u64 {
-        mix(key, self.seed)
+    /// The bells that are rung when values change and when keys get slots.
+    #[inline]
+    pub fn bells(&self) -> Bells<'a> {
+        self.bells
     }
 
     /// What may be done with the words.
@@ -129,7 +140,7 @@ impl<'a> Counters<'a> {
         // SYNC(value): SeqCst, see `Value`.
         let value = self
             .search(key)
-            .map(|slot| load(self.value(slot), self.access));
+            .map(|slot| load(self.value_word(slot), self.access));
         after_read(self.access);
         value
     }
@@ -190,7 +201,10 @@ impl<'a> Counters<'a> {
             // SYNC(claim): SeqCst on success, see `search`; on failure the word read is what a load
             // would have read.
             found = match word.compare_exchange(0, hash, SeqCst, SeqCst) {
-                Ok(_) => hash,
+                Ok(_) => {
+                    self.bells.new_key().ring();
+                    hash
+                }
                 Err(winner) => winner,
             };
         }
@@ -209,7 +223,7 @@ impl<'a> Counters<'a> {
                 hash => hash,
             };
             // SYNC(value): SeqCst, see `Value`.
-            let value = load(self.value(slot), self.access);
+            let value = load(self.value_word(slot), self.access);
             Some(Claimed {
                 slot,
                 key: unmix(hash, self.seed),
@@ -232,8 +246,7 @@ impl<'a> Counters<'a> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::raw::bell::{self, Bells};
-    use crate::raw::value::Value;
+    use crate::raw::bell;
     use std::sync::{Barrier, LazyLock};
     use std::thread;
 
@@ -242,14 +255,14 @@ mod tests {
     }
 
     fn view(words: &[Word]) -> Counters<'_> {
-        Counters::new(words, 42, Access::ReadWrite)
+        Counters::new(words, bells(), 42, Access::ReadWrite)
     }
 
-    /// A value whose bell nobody waits at.
-    fn value(word: &Word) -> Value<'_> {
+    /// Bells that nobody waits at.
+    fn bells() -> Bells<'static> {
         static WORDS: LazyLock<Vec<Word>> =
             LazyLock::new(|| (0..bell::WORDS).map(|_| Word::new(0)).collect());
-        Value::new(word, Bells::new(&WORDS, Access::ReadWrite).of(0))
+        Bells::new(&WORDS)
     }
 
     #[test]
@@ -330,7 +343,7 @@ mod tests {
                         for i in 0..keys {
                             let key = (i + t * keys / threads) % keys;
                             slots[key as usize] = table.claim(key).unwrap();
-                            value(table.value(slots[key as usize])).fetch_add(1);
+                            table.value(slots[key as usize]).fetch_add(1);
                         }
                         slots
                     })
@@ -341,7 +354,7 @@ mod tests {
         assert!(slots.iter().all(|s| *s == slots[0]));
         let table = view(&words);
         for key in 0..keys {
-            assert_eq!(value(table.value(table.find(key).unwrap())).load(), threads);
+            assert_eq!(table.value(table.find(key).unwrap()).load(), threads);
         }
     }
 
@@ -357,7 +370,7 @@ mod tests {
                 let claim_then_look = |mine: u64, other: u64| {
                     start.wait();
                     view(&words).claim(mine).unwrap();
-                    Counters::new(&words, 42, access).find(other)
+                    Counters::new(&words, bells(), 42, access).find(other)
                 };
                 let (a, b) = thread::scope(|scope| {
                     let a = scope.spawn(|| claim_then_look(1, 2));
@@ -386,13 +399,17 @@ mod tests {
             |hand| _ = hand.fetch_update(|_| Some(1)),
         ];
         const LOOKS: [Look; 4] = [
-            |words, slot, _| value(view(words).value(slot)).load(),
+            |words, slot, _| view(words).value(slot).load(),
             |words, slot, _| {
-                let hand = value(view(words).value(slot));
+                let hand = view(words).value(slot);
                 hand.fetch_update(|_| None).unwrap_err()
             },
             |words, _, key| view(words).get(key).unwrap(),
-            |words, _, key| Counters::new(words, 42, Access::ReadOnly).get(key).unwrap(),
+            |words, _, key| {
+                Counters::new(words, bells(), 42, Access::ReadOnly)
+                    .get(key)
+                    .unwrap()
+            },
         ];
         let rounds = if cfg!(miri) { 1 } else { 50 };
         for (r, raise) in RAISES.into_iter().enumerate() {
@@ -403,7 +420,7 @@ mod tests {
                     let start = Barrier::new(2);
                     let raise_then_look = |me: usize| {
                         start.wait();
-                        raise(value(view(&words).value(slots[me])));
+                        raise(view(&words).value(slots[me]));
                         look(&words, slots[1 - me], 1 - me as u64)
                     };
                     let seen = thread::scope(|scope| {

@@ -21,7 +21,7 @@ impl<'a> Layout<'a> {
         let (bells, rest) = words.split_at(bell::WORDS);
         let (records, body) = rest.split_at(participants as usize * participants::RECORD_WORDS);
         Self {
-            bells: Bells::new(bells, access),
+            bells: Bells::new(bells),
             participants: Participants::new(records, access),
             body,
         }

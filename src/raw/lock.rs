@@ -184,3 +184,198 @@ impl<'a> LockWord<'a> {
             .is_ok()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::raw::bell::after;
+    use crate::raw::hash::mix;
+    use crate::raw::participants::ParticipantId;
+    use std::convert::Infallible;
+    use std::thread;
+    use std::time::Duration;
+
+    fn owner(n: usize) -> Owner {
+        let id = ParticipantId {
+            slot: n,
+            incarnation: 1,
+        };
+        Owner::new(id, 1)
+    }
+
+    fn all_alive(_: Owner) -> Result<Holder, Infallible> {
+        Ok(Holder::Alive)
+    }
+
+    fn all_dead(_: Owner) -> Result<Holder, Infallible> {
+        Ok(Holder::Dead)
+    }
+
+    #[expect(
+        clippy::disallowed_types,
+        unsafe_code,
+        reason = "plain memory, so that Miri reports a race; not shared by processes"
+    )]
+    mod plain {
+        use std::cell::UnsafeCell;
+
+        /// A number that a lock guards.
+        #[derive(Default)]
+        pub(super) struct Plain(UnsafeCell<u64>);
+
+        // SAFETY: it is changed by who has the lock only, which is what the test is about.
+        unsafe impl Sync for Plain {}
+
+        impl Plain {
+            /// To be called with the lock. What it was before.
+            pub(super) fn add_one(&self) -> u64 {
+                // SAFETY: the lock keeps the other threads out.
+                let number = unsafe { &mut *self.0.get() };
+                *number += 1;
+                *number - 1
+            }
+        }
+    }
+
+    /// Under Miri sleepers have no timeouts, so a lost wake-up is a deadlock.
+    #[test]
+    fn what_a_lock_guards_is_changed_by_one_at_a_time() {
+        let (threads, rounds) = if cfg!(miri) { (3, 2) } else { (4, 2_000) };
+        let word = Word::new(0);
+        let plain = plain::Plain::default();
+        thread::scope(|scope| {
+            for n in 0..threads {
+                let (lock, plain) = (LockWord::new(&word), &plain);
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        assert_eq!(lock.lock(owner(n), None, all_alive), Ok(None));
+                        plain.add_one();
+                        assert!(lock.unlock(owner(n), None));
+                    }
+                });
+            }
+        });
+        assert_eq!(plain.add_one(), threads as u64 * rounds);
+        assert_eq!(LockWord::new(&word).owner(), None);
+    }
+
+    /// All find the same dead owner at once.
+    #[test]
+    fn the_death_of_an_owner_is_told_to_one() {
+        let rounds = if cfg!(miri) { 2 } else { 1_000 };
+        for _ in 0..rounds {
+            let word = Word::new(owner(0).word() | CONTENDED);
+            let plain = plain::Plain::default();
+            let judge = |found| match found == owner(0) {
+                true => Ok::<_, Infallible>(Holder::Dead),
+                false => Ok(Holder::Alive),
+            };
+            let told: Vec<_> = thread::scope(|scope| {
+                let threads = [1, 2, 3].map(|n| {
+                    let (lock, plain) = (LockWord::new(&word), &plain);
+                    scope.spawn(move || {
+                        let told = lock.lock(owner(n), None, judge).unwrap();
+                        plain.add_one();
+                        assert!(lock.unlock(owner(n), None));
+                        told
+                    })
+                });
+                threads.map(|thread| thread.join().unwrap()).to_vec()
+            });
+            assert_eq!(told.iter().flatten().collect::<Vec<_>>(), [&owner(0)]);
+            assert_eq!(word.load(SeqCst), 0);
+        }
+    }
+
+    #[test]
+    fn who_has_no_time_does_not_wait() {
+        let word = Word::new(owner(0).word());
+        let lock = LockWord::new(&word);
+        let now = after(Duration::ZERO);
+        let held = Err(NotTaken::Held(owner(0)));
+        assert_eq!(lock.try_lock(owner(1), all_alive), held);
+        assert_eq!(lock.lock(owner(1), now, all_alive), held);
+        // Nor does it make anybody wake it.
+        assert_eq!(word.load(SeqCst), owner(0).word());
+        assert!(lock.unlock(owner(0), None));
+        assert_eq!(lock.lock(owner(1), now, all_alive), Ok(None));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "sleepers have no timeouts there")]
+    fn one_that_gives_up_leaves_the_lock_contended() {
+        let word = Word::new(owner(0).word());
+        let lock = LockWord::new(&word);
+        let soon = after(Duration::from_millis(60));
+        let held = Err(NotTaken::Held(owner(0)));
+        assert_eq!(lock.lock(owner(1), soon, all_alive), held);
+        // It may have eaten a wake-up that was meant for another.
+        assert_eq!(word.load(SeqCst), owner(0).word() | CONTENDED);
+    }
+
+    #[test]
+    fn only_the_owner_gives_it_back_and_only_once() {
+        for flag in [0, CONTENDED] {
+            let word = Word::new(owner(0).word() | flag);
+            let lock = LockWord::new(&word);
+            assert!(!lock.unlock(owner(1), None));
+            assert_eq!(lock.owner(), Some(owner(0)));
+            assert!(lock.unlock(owner(0), None));
+            assert!(!lock.unlock(owner(0), None));
+            assert_eq!(word.load(SeqCst), 0);
+        }
+    }
+
+    #[test]
+    fn poison_stays_until_the_lock_is_given_back_clean() {
+        let word = Word::new(0);
+        let lock = LockWord::new(&word);
+        assert_eq!(lock.break_open(), None);
+        assert_eq!(lock.try_lock(owner(0), all_alive), Ok(None));
+        assert_eq!(lock.break_open(), Some(owner(0)));
+        assert_eq!((lock.owner(), lock.break_open()), (None, None));
+        assert!(!lock.unlock(owner(0), None), "it was taken away");
+        for poison in [Some(owner(0)), None] {
+            assert_eq!(lock.try_lock(owner(1), all_alive), Ok(Some(owner(0))));
+            assert_eq!(lock.owner(), Some(owner(1)));
+            assert!(lock.unlock(owner(1), poison));
+        }
+        assert_eq!(lock.try_lock(owner(1), all_alive), Ok(None));
+    }
+
+    #[test]
+    fn what_the_judge_says_is_passed_on() {
+        let word = Word::new(owner(0).word());
+        let lock = LockWord::new(&word);
+        let myself = |_| Ok::<_, Infallible>(Holder::Myself);
+        assert_eq!(lock.lock(owner(0), None, myself), Err(NotTaken::ByMyself));
+        let unknown = |_| Err("no such thing");
+        assert_eq!(
+            lock.lock(owner(1), None, unknown),
+            Err(NotTaken::Unknown("no such thing"))
+        );
+        assert_eq!(word.load(SeqCst), owner(0).word());
+    }
+
+    /// Whatever stands in the word: it is somebody who is dead, or nobody.
+    #[test]
+    fn a_word_of_garbage_is_a_lock_that_can_be_taken() {
+        let garbage = (0..4).chain(u64::MAX - 4..=u64::MAX);
+        let garbage = garbage.chain((0..50).map(|n| mix(n, 99)));
+        for garbage in garbage {
+            let word = Word::new(garbage);
+            let lock = LockWord::new(&word);
+            let told = lock.lock(owner(1), None, all_dead).unwrap();
+            assert_eq!(told, Owner::of(garbage));
+            assert_eq!(lock.owner(), Some(owner(1)));
+            assert!(lock.unlock(owner(1), None));
+            assert_eq!(word.load(SeqCst), 0);
+
+            word.store(garbage, SeqCst);
+            assert!(!lock.unlock(owner(1), None));
+            let robbed = Owner::of(garbage).filter(|_| garbage & POISONED == 0);
+            assert_eq!(lock.break_open(), robbed);
+            assert_eq!(lock.owner(), None);
+        }
+    }
+}

@@ -49,3 +49,39 @@ impl Owner {
         (self.0 >> THREAD_SHIFT) as u32 & ((1 << THREAD_BITS) - 1)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::raw::participants::{INCARNATION_BITS, MOST};
+
+    #[test]
+    fn a_word_is_taken_apart_as_it_was_put_together() {
+        for slot in [0, 1, MOST as usize - 1] {
+            for incarnation in [1, 2, (1 << INCARNATION_BITS) - 1] {
+                for thread in [1, 2, (1 << THREAD_BITS) - 1] {
+                    let id = ParticipantId { slot, incarnation };
+                    let owner = Owner::new(id, thread);
+                    assert_eq!((owner.id(), owner.thread()), (id, thread));
+                    for flags in 0..=FLAGS {
+                        assert_eq!(Owner::of(owner.word() | flags), Some(owner));
+                    }
+                    assert_eq!(owner.word() & FLAGS, 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn flags_alone_name_nobody() {
+        for flags in 0..=FLAGS {
+            assert_eq!(Owner::of(flags), None);
+        }
+    }
+
+    #[test]
+    fn a_word_of_all_ones_names_no_slot_of_any_table() {
+        let slot = Owner::of(u64::MAX).unwrap().id().slot;
+        assert!(slot as u64 >= MOST);
+    }
+}

@@ -228,3 +228,216 @@ impl<'a> Participants<'a> {
         self.word(id.slot, 1).store(id.incarnation << 32, SeqCst);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::raw::hash::mix;
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+    use std::thread;
+
+    /// The kernel's locks on bytes: who holds which.
+    #[derive(Default)]
+    struct Kernel(Mutex<BTreeMap<u64, u32>>);
+
+    /// The locks of one holder.
+    struct Description<'a>(&'a Kernel, u32);
+
+    impl ByteLocks for Description<'_> {
+        fn try_lock(&self, byte: u64) -> io::Result<bool> {
+            let Self(kernel, me) = *self;
+            Ok(*kernel.0.lock().unwrap().entry(byte).or_insert(me) == me)
+        }
+
+        fn unlock(&self, byte: u64) -> io::Result<()> {
+            let Self(kernel, me) = *self;
+            assert_eq!(kernel.0.lock().unwrap().remove(&byte), Some(me));
+            Ok(())
+        }
+
+        fn is_locked(&self, byte: u64) -> io::Result<bool> {
+            let Self(kernel, me) = *self;
+            let holder = kernel.0.lock().unwrap().get(&byte).copied();
+            Ok(holder.is_some_and(|holder| holder != me))
+        }
+    }
+
+    impl Kernel {
+        /// Registers number `n`, whose pid and token are that as well.
+        fn register(&self, words: &[Word], n: u32) -> Option<ParticipantId> {
+            let table = Participants::new(words, Access::ReadWrite);
+            let locks = Description(self, n);
+            table.register(n, u64::from(n), &locks).unwrap()
+        }
+
+        /// What it does when a holder dies.
+        fn bury(&self, n: u32) {
+            self.0.lock().unwrap().retain(|_, holder| *holder != n);
+        }
+    }
+
+    fn heap(slots: usize) -> Vec<Word> {
+        (0..slots * RECORD_WORDS).map(|_| Word::new(0)).collect()
+    }
+
+    #[test]
+    fn an_identity_is_taken_apart_as_it_was_put_together() {
+        for slot in [0, 1, MOST as usize - 1] {
+            for incarnation in [0, 1, INCARNATIONS - 1] {
+                let id = ParticipantId { slot, incarnation };
+                assert_eq!(ParticipantId::from_bits(id.bits()), id);
+                assert!(id.bits() < 1 << 40);
+                // Offsets that the kernel takes, and those of lives and of rights apart.
+                assert!(right(slot) < life(id) && life(id) < i64::MAX as u64);
+            }
+        }
+        assert!(right(MOST as usize) < 1 << 61);
+    }
+
+    #[test]
+    fn slots_are_used_again_and_incarnations_are_not() {
+        let (kernel, words) = (Kernel::default(), heap(2));
+        let table = Participants::new(&words, Access::ReadWrite);
+        let ids = [1, 2, 3].map(|n| kernel.register(&words, n));
+        let [Some(first), Some(second), None] = ids else {
+            panic!("{ids:?}");
+        };
+        assert_eq!((first.slot, second.slot), (0, 1));
+
+        kernel.bury(1);
+        let stranger = Description(&kernel, 99);
+        assert!(!table.is_alive(first, &stranger).unwrap());
+        let third = kernel.register(&words, 3).unwrap();
+        assert_eq!((third.slot, third.incarnation), (0, first.incarnation + 1));
+        assert!(!table.is_alive(first, &stranger).unwrap());
+        assert!(table.is_alive(third, &stranger).unwrap());
+        assert_eq!((table.pid(first), table.pid(third)), (None, Some(3)));
+        assert!(table.belongs(third, 3) && !table.belongs(first, 3));
+
+        table.leave(second);
+        assert_eq!((table.pid(second), table.belongs(second, 2)), (None, false));
+        // Still alive: its slot is not free yet.
+        assert_eq!(kernel.register(&words, 4), None);
+        kernel.bury(2);
+        let fourth = kernel.register(&words, 4).unwrap();
+        assert_eq!((fourth.slot, fourth.incarnation), (1, 2));
+    }
+
+    /// One that left before one that died: the latter may still be of interest.
+    #[test]
+    fn a_slot_that_was_left_comes_before_one_of_a_dead() {
+        let (kernel, words) = (Kernel::default(), heap(2));
+        let ids = [1, 2].map(|n| kernel.register(&words, n).unwrap());
+        Participants::new(&words, Access::ReadWrite).leave(ids[1]);
+        kernel.bury(1);
+        kernel.bury(2);
+        let slots = [3, 4].map(|n| kernel.register(&words, n).unwrap().slot);
+        assert_eq!(slots, [1, 0]);
+    }
+
+    #[test]
+    fn after_the_last_incarnation_comes_the_first() {
+        for (latest, next) in [
+            (0, 1),
+            (INCARNATIONS - 2, INCARNATIONS - 1),
+            (INCARNATIONS - 1, 1),
+            // Nothing but garbage has more bits.
+            (INCARNATIONS, 1),
+            (u64::MAX, 1),
+        ] {
+            let (kernel, words) = (Kernel::default(), heap(1));
+            words[0].store(latest, SeqCst);
+            let id = kernel.register(&words, 7).unwrap();
+            assert_eq!((id.slot, id.incarnation), (0, next));
+            let table = Participants::new(&words, Access::ReadWrite);
+            assert_eq!(table.record(0), Some(Record { id, pid: Some(7) }));
+        }
+    }
+
+    /// Records that no table of ours would hold, and somebody who locks what it likes: registering
+    /// ends, and never gives an identity that somebody else lives by.
+    #[test]
+    fn a_table_of_garbage_gives_nobody_the_life_of_another() {
+        let slots = 4;
+        for seed in 0..30 {
+            let (kernel, words) = (Kernel::default(), heap(slots));
+            for (n, word) in words.iter().enumerate() {
+                word.store(mix(n as u64, seed), SeqCst);
+            }
+            let table = Participants::new(&words, Access::ReadWrite);
+            let hostile = Description(&kernel, 1);
+            let mut taken = Vec::new();
+            for slot in 0..slots {
+                let incarnation = table.incarnation(slot);
+                let next = incarnation % (INCARNATIONS - 1) + 1;
+                // A bit each: the latest one lives, the next one does already, somebody registers.
+                let choice = mix(slot as u64, seed + 1000);
+                for (bit, incarnation) in [(1, incarnation), (2, next)] {
+                    let id = ParticipantId { slot, incarnation };
+                    if choice & bit != 0 {
+                        assert!(hostile.try_lock(life(id)).unwrap());
+                        taken.push(id);
+                    }
+                }
+                if choice & 4 != 0 {
+                    assert!(hostile.try_lock(right(slot)).unwrap());
+                }
+            }
+            for n in 2..8 {
+                if let Some(id) = kernel.register(&words, n) {
+                    assert!(!taken.contains(&id), "{id:?}, seed {seed}");
+                    assert_eq!(table.pid(id), Some(n));
+                    taken.push(id);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_slot_of_the_table_is_nobody() {
+        let (kernel, words) = (Kernel::default(), heap(1));
+        let table = Participants::new(&words, Access::ReadWrite);
+        let id = ParticipantId::from_bits(u64::MAX >> 24);
+        assert!(!table.is_alive(id, &Description(&kernel, 1)).unwrap());
+        assert_eq!((table.pid(id), table.belongs(id, 0)), (None, false));
+        assert_eq!(table.record(0), None);
+    }
+
+    #[test]
+    fn threads_that_register_and_die_never_share_an_identity() {
+        let (threads, rounds) = if cfg!(miri) { (3, 2) } else { (4, 500) };
+        let (kernel, words) = (Kernel::default(), heap(2));
+        let mut ids: Vec<u64> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads)
+                .map(|t| {
+                    let (kernel, words) = (&kernel, &words);
+                    let table = Participants::new(words, Access::ReadWrite);
+                    scope.spawn(move || {
+                        let mut ids = Vec::new();
+                        for n in 0..rounds {
+                            let number = 1 + t * rounds + n;
+                            if let Some(id) = kernel.register(words, number) {
+                                assert_eq!(table.pid(id), Some(number));
+                                assert!(table.belongs(id, u64::from(number)));
+                                if n % 2 == 0 {
+                                    table.leave(id);
+                                }
+                                ids.push(id.bits());
+                            }
+                            kernel.bury(number);
+                        }
+                        ids
+                    })
+                })
+                .collect();
+            let ids = threads.into_iter().flat_map(|t| t.join().unwrap());
+            ids.collect()
+        });
+        let count = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), count, "an identity was given twice");
+        assert!(count > 0);
+    }
+}

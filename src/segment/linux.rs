@@ -53,6 +53,7 @@ pub(crate) struct Backing {
 }
 
 impl Backing {
+    #[inline(always)]
     pub(crate) fn words(&self) -> &[Word] {
         self.mapping.words()
     }
@@ -115,6 +116,7 @@ impl Mapping {
         Ok(Self { start, bytes })
     }
 
+    #[inline(always)]
     fn words(&self) -> &[Word] {
         let words = self.bytes / size_of::<Word>();
         // SAFETY: `start` begins a mapping of that many words that lives until `drop`, aligned to a

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::ptr::{self, NonNull};
 
 use nix::errno::Errno as NixErrno;
@@ -57,19 +58,22 @@ unsafe impl Sync for Pin {}
 impl Description {
     /// Opens the segment once more, and independently of the descriptor that it was attached by.
     pub(super) fn open(backing: &Backing, place: Option<&Place>) -> Result<Self, ParticipantError> {
-        let again = |path: &str, flags| {
+        let again = |path: &Path, flags| {
             let flags = flags | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
             let file = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
             Ok(Some(File::from(file)).filter(|file| backing.is(file.as_fd())))
         };
         // By the descriptor, whatever has become of the name; if the program has closed it behind our
         // back, by the name, if that still leads here.
+        // (Not by a number that is another file's by now: that one is not ours to open.)
         let fd = format!("/proc/thread-self/fd/{}", backing.as_fd().as_raw_fd());
-        let by_fd = again(&fd, OFlags::empty());
+        let by_fd = if backing.is(backing.as_fd()) {
+            again(Path::new(&fd), OFlags::empty())
+        } else {
+            Ok(None)
+        };
         let found = match (by_fd, place) {
-            (Ok(None) | Err(Errno::NOENT), Some(place)) => {
-                again(&place.path().display().to_string(), OFlags::NOFOLLOW)
-            }
+            (Ok(None) | Err(Errno::NOENT), Some(place)) => again(&place.path(), OFlags::NOFOLLOW),
             (by_fd, _) => by_fd,
         };
         match found {

@@ -36,6 +36,7 @@ use crate::error::{
 };
 use crate::identity::{Identity, Kind};
 use crate::process;
+use crate::raw::bell::{self, Bells};
 use crate::raw::header::{HEADER_BYTES, Header};
 use crate::raw::layout::Layout;
 use crate::sync::{Access, Word};
@@ -312,6 +313,13 @@ impl Segment {
             |path| path.display().to_string(),
         );
         OpenError::Mismatch { place, mismatch }
+    }
+
+    /// The bells alone, without a look at anything else.
+    #[inline(always)]
+    pub(crate) fn bells(&self) -> Bells<'_> {
+        let start = HEADER_BYTES / size_of::<Word>();
+        Bells::new(&self.backing.words()[start..start + bell::WORDS])
     }
 
     /// What stands behind the header.

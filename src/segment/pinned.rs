@@ -59,6 +59,7 @@ impl<V: View> Pinned<V> {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn segment(&self) -> &Segment {
         &self.segment
     }
