@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 cargo build --release --examples
 cargo run --release --quiet --example wordcount
 cargo run --release --quiet --example wordcount -- --kill
-for example in index pool spawn; do
+cargo run --release --quiet --example work_queue -- --kill
+for example in index pool rate_limit spawn work_queue; do
     cargo run --release --quiet --example "$example"
 done
 cargo bench --bench dict -- --test

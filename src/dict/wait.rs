@@ -17,6 +17,9 @@ use crate::sync::Access;
 /// made the change is killed or stopped before it has woken anybody, the waiter looks by itself after
 /// 50 ms.
 ///
+/// Who waits for a value that changes all the time is woken each time, and costs those who change it a
+/// system call each time: better wait for another one that is changed when it matters.
+///
 /// Waiting blocks, and for ever if nobody makes the change, as a process that has died will not: give
 /// a timeout where that can be. A key that has no slot has the value 0 and can be waited for; waiting
 /// gives it none. A handle opened with `read_only(true)` waits too, and looks every 5 ms.

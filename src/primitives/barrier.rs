@@ -95,7 +95,11 @@ impl Barrier {
     ///
     /// # Errors
     /// Those of [`AtomicDict::entry`]; some of the keys may have got slots then.
-    pub fn new(dict: &AtomicDict, first_key: u64, parties: usize) -> Result<Self, InsertError> {
+    pub fn new<V>(
+        dict: &AtomicDict<V>,
+        first_key: u64,
+        parties: usize,
+    ) -> Result<Self, InsertError> {
         let mut entries = entries(dict, first_key, parties.saturating_add(1))?;
         let seats = entries.split_off(1).into();
         let state = entries.remove(0);

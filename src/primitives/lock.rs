@@ -64,14 +64,11 @@ type Taken = Result<Option<Owner>, NotTaken<ParticipantError>>;
 /// # use forkmap::{AtomicDict, Lock, LockError};
 /// # let dict = AtomicDict::anonymous(100)?;
 /// # let lock = Lock::new(&dict, 0)?;
-/// let guard = match lock.lock() {
-///     Err(LockError::Poisoned(mut guard)) => {
-///         // ... look at what the lock guards, and mend what the dead owner left half done ...
-///         guard.clear_poison();
-///         guard
-///     }
-///     taken => taken?,
-/// };
+/// let mut guard = lock.lock().or_else(LockError::into_guard)?;
+/// if guard.is_poisoned() {
+///     // ... look at what the lock guards, and mend what the dead owner left half done ...
+///     guard.clear_poison();
+/// }
 /// # drop(guard);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -85,8 +82,8 @@ impl Lock {
     ///
     /// # Errors
     /// Those of [`AtomicDict::entry`].
-    pub fn new(dict: &AtomicDict, key: u64) -> Result<Self, InsertError> {
-        let entry = dict.entry(key)?;
+    pub fn new<V>(dict: &AtomicDict<V>, key: u64) -> Result<Self, InsertError> {
+        let entry = dict.cast().entry(key)?;
         Ok(Self { entry })
     }
 
@@ -233,7 +230,8 @@ impl fmt::Debug for LockGuard {
 #[non_exhaustive]
 pub enum LockError {
     /// The lock *was* taken, and its last owner died or panicked with it: what it guards may be half
-    /// changed. Go on with the guard. Dropping the error gives the lock back, poisoned still.
+    /// changed. Go on with the guard, see [`into_guard`](Self::into_guard). Dropping the error, as `?`
+    /// does, gives the lock back, poisoned still.
     #[error(
         "the last owner of the lock{} died or panicked in the middle: mend what it guards, then call clear_poison on the guard in this error",
         shown(.0.poisoned_by())
@@ -254,6 +252,19 @@ pub enum LockError {
     /// This process could not register, or not learn whether the owner lives.
     #[error(transparent)]
     Participant(#[from] ParticipantError),
+}
+
+impl LockError {
+    /// The lock, if it was taken although poisoned, for those who know how to mend what it guards.
+    ///
+    /// # Errors
+    /// The other ones as they are.
+    pub fn into_guard(self) -> Result<LockGuard, Self> {
+        match self {
+            Self::Poisoned(guard) => Ok(guard),
+            other => Err(other),
+        }
+    }
 }
 
 /// Gives back the lock that is in [`LockError::Poisoned`], poisoned.

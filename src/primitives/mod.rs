@@ -61,7 +61,8 @@ impl Me {
 
 /// The values of `count` keys from `first` on. Asks for the room first, so that a mistyped number does
 /// not use up the whole dictionary.
-fn entries(dict: &AtomicDict, first: u64, count: usize) -> Result<Vec<Entry>, InsertError> {
+fn entries<V>(dict: &AtomicDict<V>, first: u64, count: usize) -> Result<Vec<Entry>, InsertError> {
+    let dict = dict.cast();
     let full = InsertError::Full {
         capacity: dict.capacity(),
     };

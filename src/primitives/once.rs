@@ -44,8 +44,8 @@ impl Once {
     ///
     /// # Errors
     /// Those of [`AtomicDict::entry`].
-    pub fn new(dict: &AtomicDict, key: u64) -> Result<Self, InsertError> {
-        let entry = dict.entry(key)?;
+    pub fn new<V>(dict: &AtomicDict<V>, key: u64) -> Result<Self, InsertError> {
+        let entry = dict.cast().entry(key)?;
         Ok(Self { entry })
     }
 

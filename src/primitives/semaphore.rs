@@ -48,7 +48,11 @@ impl Semaphore {
     ///
     /// # Errors
     /// Those of [`AtomicDict::entry`]; some of the keys may have got slots then.
-    pub fn new(dict: &AtomicDict, first_key: u64, permits: usize) -> Result<Self, InsertError> {
+    pub fn new<V>(
+        dict: &AtomicDict<V>,
+        first_key: u64,
+        permits: usize,
+    ) -> Result<Self, InsertError> {
         let permits = entries(dict, first_key, permits)?.into();
         Ok(Self { permits })
     }
