@@ -344,9 +344,9 @@ pub enum ParticipantError {
     )]
     NotPermitted,
     /// The program has closed the segment's descriptor behind the handle's back, and no name leads to
-    /// the segment.
+    /// the segment, which must be opened once more: to register, or to learn whether another one lives.
     #[error(
-        "the descriptor of the segment was closed by somebody else, and no name leads to it; attach again, or take the first lock before closing all descriptors"
+        "the descriptor of the segment was closed by somebody else, and no name leads to it; attach again, and leave that descriptor open"
     )]
     DescriptorClosed,
     /// This handle is attached for reading only.

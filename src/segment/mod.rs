@@ -160,9 +160,11 @@ impl Rivals {
         if free.abs_diff(self.free) > bytes / 64 {
             (self.free, self.quiet) = (free, now);
         }
+        // Ten may have to take turns, and a rival's pause can be as long as one reservation.
         let reserving = Duration::from_secs_f64(bytes as f64 / Self::SLOWEST as f64);
-        // Ten may have to take turns.
-        if now - self.quiet > Self::PATIENCE || now - self.since > Self::PATIENCE + 10 * reserving {
+        if now - self.quiet > Self::PATIENCE + reserving
+            || now - self.since > Self::PATIENCE + 20 * reserving
+        {
             return false;
         }
         // Pauses that are random, and grow until they are as long as a rival may need: else all who

@@ -8,15 +8,29 @@ mod common;
 mod fork;
 
 #[cfg(not(feature = "portable"))]
+mod barriers;
+#[cfg(not(feature = "portable"))]
 mod counting;
 #[cfg(not(feature = "portable"))]
 mod creating;
 #[cfg(not(feature = "portable"))]
 mod forking;
+#[cfg(not(feature = "portable"))]
+mod locks;
+#[cfg(not(feature = "portable"))]
+mod participants;
+#[cfg(not(feature = "portable"))]
+mod peer;
 #[cfg(feature = "portable")]
 mod portable;
 #[cfg(not(feature = "portable"))]
+mod primitives;
+#[cfg(not(feature = "portable"))]
+mod registering;
+#[cfg(not(feature = "portable"))]
 mod resources;
+#[cfg(not(feature = "portable"))]
+mod waiting;
 
 use std::process::{Child, Command, ExitCode, Stdio};
 
@@ -31,17 +45,29 @@ fn main() -> ExitCode {
     #[cfg(not(feature = "portable"))]
     let (roles, tests) = (
         [
+            barriers::ROLES,
             counting::ROLES,
             creating::ROLES,
             forking::ROLES,
+            locks::ROLES,
+            participants::ROLES,
+            primitives::ROLES,
+            registering::ROLES,
             resources::ROLES,
+            waiting::ROLES,
         ]
         .concat(),
         [
+            barriers::tests(),
             counting::tests(),
             creating::tests(),
             forking::tests(),
+            locks::tests(),
+            participants::tests(),
+            primitives::tests(),
+            registering::tests(),
             resources::tests(),
+            waiting::tests(),
         ]
         .into_iter()
         .flatten()
@@ -94,6 +120,8 @@ fn run(role: &str, args: &[&str]) -> String {
 }
 
 fn wait_all(children: impl IntoIterator<Item = Child>) {
+    // An iterator may start them as it goes: all are to run at once.
+    let children: Vec<_> = children.into_iter().collect();
     // All of them first, so that none is left behind when one has failed.
     let ends: Vec<_> = children
         .into_iter()

@@ -1,0 +1,182 @@
+//! The options and the table.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lexopt::prelude::{Long, Short, Value, ValueExt};
+
+use super::scenario::{Failure, Fate, Make};
+use super::scenarios::ALL;
+use super::session::{Density, Outcome, Session};
+
+const HELP: &str = "\
+Kills (and stops) a process before every instruction of an operation of forkmap.
+
+forkmap-crash-bench [OPTION...] [SCENARIO...]
+
+    --kill            only kill (default: both)
+    --stall           only stop, let the others work, and resume
+    --every K         only each K-th instruction, and those around system calls
+    --budget SECONDS  choose K so that a scenario takes about this long
+    --jobs N          processes at work (default: the number of processors)
+    --list            list the scenarios
+    --help            this
+
+A scenario is chosen by its name or a part of it; without one, all are tried.
+Exit status 0: points were tried and nothing was found.
+";
+
+struct Options {
+    fates: Vec<Fate>,
+    density: Density,
+    jobs: usize,
+    scenarios: Vec<(&'static str, Make)>,
+}
+
+/// The whole program.
+pub(crate) fn main() -> ExitCode {
+    let options = match parse() {
+        Ok(Some(options)) => options,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}; see --help");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("the bench failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse() -> Result<Option<Options>, Failure> {
+    let (mut kill, mut stall) = (false, false);
+    let (mut density, mut filters) = (Density::Every(1), Vec::new());
+    let mut jobs = std::thread::available_parallelism()?.get();
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("kill") => kill = true,
+            Long("stall") => stall = true,
+            Long("every") => density = Density::Every(parser.value()?.parse::<usize>()?.max(1)),
+            Long("budget") => {
+                let seconds = parser.value()?.parse::<f64>()?;
+                density = Density::Within(Duration::try_from_secs_f64(seconds.max(1.0))?);
+            }
+            Long("jobs") => jobs = parser.value()?.parse::<usize>()?.max(1),
+            Long("list") => {
+                ALL.iter().for_each(|(name, _)| println!("{name}"));
+                return Ok(None);
+            }
+            Long("help") | Short('h') => {
+                print!("{HELP}");
+                return Ok(None);
+            }
+            Value(filter) => filters.push(filter.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    // A whole name is that scenario alone.
+    let fits = |filter: &String, name: &str| match ALL.iter().any(|(whole, _)| whole == filter) {
+        true => name == filter,
+        false => name.contains(filter),
+    };
+    let chosen = |name: &str| filters.is_empty() || filters.iter().any(|f| fits(f, name));
+    let scenarios: Vec<_> = ALL
+        .iter()
+        .copied()
+        .filter(|(name, _)| chosen(name))
+        .collect();
+    if scenarios.is_empty() {
+        return Err("no such scenario".into());
+    }
+    let mut fates = Vec::new();
+    if kill || !stall {
+        fates.push(Fate::Killed);
+    }
+    if stall || !kill {
+        fates.push(Fate::Stopped);
+    }
+    if let Density::Within(budget) = &mut density {
+        *budget /= fates.len() as u32;
+    }
+    Ok(Some(Options {
+        fates,
+        density,
+        jobs,
+        scenarios,
+    }))
+}
+
+fn run(options: &Options) -> Result<bool, Failure> {
+    // The keys of hash maps are drawn once a process and inherited by forks: now, so that all that
+    // follows has the same ones.
+    let _ = std::hash::RandomState::new();
+    let base = tempfile::Builder::new()
+        .prefix("forkmap-crash-bench-")
+        .tempdir_in("/dev/shm")?;
+    let build = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
+    println!(
+        "{:<20} {:<5} {:<7} {:>12} {:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8}",
+        "scenario",
+        "mode",
+        "build",
+        "instructions",
+        "effect at",
+        "points",
+        "every",
+        "missed",
+        "busy",
+        "findings",
+        "seconds"
+    );
+    let (mut points, mut findings) = (0, 0);
+    for &(name, make) in &options.scenarios {
+        let session = Session::start(name, make, base.path(), options.jobs)
+            .map_err(|error| format!("{name}: {error}"))?;
+        for &fate in &options.fates {
+            let outcome = session.run(fate, options.density)?;
+            print_row(name, fate, build, &outcome)?;
+            points += outcome.points;
+            findings += outcome.findings.len();
+        }
+        drop(session);
+        for dir in std::fs::read_dir(base.path())? {
+            std::fs::remove_dir_all(dir?.path())?;
+        }
+    }
+    println!("crash bench: {points} points, {findings} findings");
+    Ok(points > 0 && findings == 0)
+}
+
+fn print_row(name: &str, fate: Fate, build: &str, outcome: &Outcome) -> Result<(), Failure> {
+    let mode = match fate {
+        Fate::Killed => "kill",
+        Fate::Stopped => "stall",
+    };
+    let effect = outcome.effect.map_or("-".to_owned(), |n| n.to_string());
+    println!(
+        "{name:<20} {mode:<5} {build:<7} {:>12} {effect:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8.1}",
+        outcome.instructions,
+        outcome.points,
+        outcome.every,
+        outcome.missed,
+        outcome.busy,
+        outcome.findings.len(),
+        outcome.time.as_secs_f64()
+    );
+    for finding in &outcome.findings {
+        println!("    FINDING {name}, {mode}, {finding}");
+    }
+    std::io::stdout().flush()?;
+    Ok(())
+}

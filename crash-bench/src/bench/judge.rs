@@ -1,0 +1,78 @@
+//! Those who go on: each check in a process of its own, with limits.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::time::TimeValLike;
+use nix::sys::wait::WaitStatus;
+
+use super::child::{Child, End};
+use super::scenario::{Failure, Fate, Scene, Seen, ensure};
+
+/// CPU time that a check may take.
+const CPU: Duration = Duration::from_millis(200);
+
+/// CPU seconds after which the kernel ends it: it is waiting for somebody in a loop.
+const SPINNING: u64 = 1;
+
+/// Time that a check may be asleep: it is to wait for nobody.
+const ASLEEP: Duration = Duration::from_millis(100);
+
+/// The same if it has met a stopped process that holds the lock of a name.
+const ASLEEP_IF_BUSY: Duration = Duration::from_millis(1500);
+
+/// Time after which a process is given up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Has `check` made by a forked process, in time: what it has seen.
+pub(crate) fn ask(
+    who: &str,
+    scene: Scene,
+    check: impl FnOnce(Scene) -> Result<Seen, Failure>,
+) -> Result<Seen, Failure> {
+    let before = cpu_of_children()?;
+    let child = Child::fork(|| {
+        setrlimit(Resource::RLIMIT_CPU, SPINNING, SPINNING + 1)?;
+        let start = Instant::now();
+        let seen = check(scene)?;
+        let asleep = start.elapsed().saturating_sub(on_processor()?);
+        Ok(format!("{} {}", seen.to_word(), asleep.as_millis()))
+    })?;
+    let report = match child.wait(PATIENCE)? {
+        End::Reported(Ok(report)) => report,
+        End::Reported(Err(error)) => return Err(format!("{who}: {error}").into()),
+        End::Died(WaitStatus::Signaled(_, Signal::SIGXCPU, _)) => {
+            return Err(format!("{who} was busy for {SPINNING} s of CPU time and no end").into());
+        }
+        End::Died(status) => return Err(format!("{who} died: {status:?}").into()),
+        End::Hung => return Err(format!("{who} was at work for {PATIENCE:?} and no end").into()),
+    };
+    let cpu = cpu_of_children()?.saturating_sub(before);
+    let (word, asleep) = report.split_once(' ').unwrap_or((&report, ""));
+    let seen = Seen::from_word(word).ok_or("no report")?;
+    let asleep = Duration::from_millis(asleep.parse()?);
+
+    ensure!(cpu <= CPU, "{who} took {cpu:?} of CPU time");
+    let limit = if seen.busy { ASLEEP_IF_BUSY } else { ASLEEP };
+    ensure!(asleep <= limit, "{who} was asleep for {asleep:?}");
+    ensure!(
+        !(seen.busy && scene.fate == Fate::Killed),
+        "{who} gave up because of a process that is dead"
+    );
+    Ok(seen)
+}
+
+fn cpu_of_children() -> Result<Duration, Failure> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let micros = (usage.user_time() + usage.system_time()).num_microseconds();
+    Ok(Duration::from_micros(micros.try_into()?))
+}
+
+/// Time that this process was running, or could have been if a processor had been free.
+fn on_processor() -> Result<Duration, Failure> {
+    let text = fs::read_to_string("/proc/self/schedstat")?;
+    let times = text.split_whitespace().take(2).map(str::parse::<u64>);
+    Ok(Duration::from_nanos(times.sum::<Result<_, _>>()?))
+}

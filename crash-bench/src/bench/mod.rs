@@ -1,0 +1,31 @@
+//! The bench: one file a layer, each importing only from those below it.
+//!
+//! ```text
+//! cli                 options, the table
+//! session             one scenario in one mode: which points, what came of them
+//! server              processes that play points one after the other
+//! point               one point: a fresh segment, a victim, those who go on without it
+//! tracer   judge      ptrace; a check with limits on CPU time, time asleep and patience
+//! scenarios/          what the victim does, and what must hold
+//! scenario plan child what a scenario is; how to get to an instruction fast; forked children
+//! ```
+//!
+//! **Points.** The victim is single-stepped through its operation once, and every instruction
+//! pointer recorded. To stop another victim before instruction `n`, a *route* leads there: mostly
+//! breakpoints at well-chosen instructions, then a few single steps.
+//!
+//! **The same path each time.** That works only if every victim takes the very same path. So each
+//! point is played by a fresh fork of one and the same process, the server, which never changes: the
+//! same addresses, the same heap, the same keys of hash maps. Victims are forked, not spawned; for
+//! `forkmap` they are processes that were attached before.
+
+mod child;
+pub(crate) mod cli;
+mod judge;
+mod plan;
+mod point;
+mod scenario;
+mod scenarios;
+mod server;
+mod session;
+mod tracer;

@@ -1,0 +1,156 @@
+//! What a scenario is.
+
+use std::path::{Path, PathBuf};
+
+use forkmap::{AtomicDict, Options};
+
+/// Why something that had to work did not.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// Fails with a message unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(format!($($message)+).into());
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// One operation under test, as it stands before anybody is forked: the value of this type holds the
+/// handles that all inherit.
+pub(crate) trait Scenario {
+    /// What the victim does first; no points are in here.
+    fn enter(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// The operation, done by the victim. Also runs while the others have done their part, if the
+    /// victim was stopped in it.
+    fn op(&mut self) -> Result<(), Failure>;
+
+    /// A process that was attached before: goes on working, and tells what it saw of the operation.
+    fn peer(&self, scene: Scene) -> Result<Seen, Failure>;
+
+    /// A process that comes later, and knows only the name. `scene.seen` is what the peer saw.
+    fn newcomer(&self, scene: Scene) -> Result<Seen, Failure>;
+
+    /// The last look: the victim is dead, or went on to its end.
+    fn finish(&self, scene: Scene) -> Result<Seen, Failure>;
+}
+
+/// Makes a scenario in a directory that is empty and its own.
+pub(crate) type Make = fn(&Path) -> Result<Box<dyn Scenario>, Failure>;
+
+/// What happens to the victim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It was killed.
+    Killed,
+    /// It is stopped; at the last look it has gone on and ended well.
+    Stopped,
+}
+
+/// What a check is told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scene {
+    /// What happened to the victim.
+    pub(crate) fate: Fate,
+    /// What those before this check have seen.
+    pub(crate) seen: Seen,
+}
+
+impl Scene {
+    /// At the last look: whether the victim has gone on.
+    pub(crate) fn resumed(self) -> bool {
+        self.fate == Fate::Stopped
+    }
+}
+
+/// What a check has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Seen {
+    /// Whether the operation has happened, if that can be told.
+    pub(crate) done: Option<bool>,
+    /// Whether another operation gave up because the stopped victim was in its way.
+    pub(crate) busy: bool,
+}
+
+impl Seen {
+    /// Nothing that tells whether the operation has happened.
+    pub(crate) const NOTHING: Self = Self {
+        done: None,
+        busy: false,
+    };
+
+    /// Whether the operation has happened.
+    pub(crate) fn done(done: bool) -> Self {
+        Self {
+            done: Some(done),
+            busy: false,
+        }
+    }
+
+    /// As a short word, for a report.
+    pub(crate) fn to_word(self) -> String {
+        let done = match self.done {
+            None => '?',
+            Some(false) => '0',
+            Some(true) => '1',
+        };
+        format!("{done}{}", u8::from(self.busy))
+    }
+
+    /// Back from a report.
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        let mut chars = word.chars();
+        let done = match chars.next()? {
+            '?' => None,
+            digit => Some(digit == '1'),
+        };
+        Some(Self {
+            done,
+            busy: chars.next()? == '1',
+        })
+    }
+}
+
+/// The one name that scenarios use.
+pub(crate) const NAME: &str = "map";
+
+/// The directory of a scenario.
+#[derive(Debug, Clone)]
+pub(crate) struct Place(PathBuf);
+
+impl Place {
+    /// A scenario's place is the directory that it is given.
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self(dir.to_path_buf())
+    }
+
+    /// Options for that directory, with a fixed seed: the same slots each time.
+    pub(crate) fn options(&self) -> Options<AtomicDict> {
+        let mut options = AtomicDict::options();
+        options.dir(&self.0).hash_seed(0x5EED);
+        options
+    }
+
+    /// Creates the segment.
+    pub(crate) fn create(&self, capacity: u64) -> Result<AtomicDict, Failure> {
+        Ok(self.options().capacity(capacity).create(NAME)?)
+    }
+
+    /// Opens the segment.
+    pub(crate) fn open(&self) -> Result<AtomicDict, Failure> {
+        Ok(self.options().open(NAME)?)
+    }
+
+    /// Opens the segment, if the name is there.
+    pub(crate) fn find(&self) -> Result<Option<AtomicDict>, Failure> {
+        match self.options().open(NAME) {
+            Ok(dict) => Ok(Some(dict)),
+            Err(forkmap::OpenError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

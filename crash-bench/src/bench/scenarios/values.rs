@@ -1,0 +1,180 @@
+//! Operations on one value: the others add to the same one.
+
+use std::path::Path;
+
+use forkmap::{AtomicDict, Entry};
+
+use crate::bench::scenario::{Failure, Place, Scenario, Scene, Seen, ensure};
+
+/// The key that all use, and one that nobody touches.
+const KEY: u64 = 7;
+const BYSTANDER: u64 = 8;
+const UNTOUCHED: u64 = 0x0123_4567_89AB_CDEF;
+
+/// The value at first, if the key has one.
+const START: u64 = 100;
+
+/// What the others add.
+const PEER: u64 = 10;
+const NEWCOMER: u64 = 1000;
+
+struct OnValue {
+    place: Place,
+    dict: AtomicDict,
+    /// `None`: the key has no slot yet.
+    entry: Option<Entry>,
+    /// The operation; gives the previous value.
+    op: fn(&Self) -> Result<u64, Failure>,
+    /// What it makes of a value.
+    model: fn(u64) -> u64,
+}
+
+type Made = Result<Box<dyn Scenario>, Failure>;
+type Op = fn(&OnValue) -> Result<u64, Failure>;
+
+fn make(dir: &Path, with_key: bool, op: Op, model: fn(u64) -> u64) -> Made {
+    let place = Place::new(dir);
+    let dict = place.create(10)?;
+    dict.store(BYSTANDER, UNTOUCHED)?;
+    let entry = with_key.then(|| dict.entry(KEY)).transpose()?;
+    if let Some(entry) = &entry {
+        entry.store(START);
+    }
+    Ok(Box::new(OnValue {
+        place,
+        dict,
+        entry,
+        op,
+        model,
+    }))
+}
+
+/// Addition by key.
+pub(crate) fn fetch_add(dir: &Path) -> Made {
+    make(dir, true, |s| Ok(s.dict.fetch_add(KEY, 1)?), |v| v + 1)
+}
+
+/// Addition to a key that has no slot yet.
+pub(crate) fn fetch_add_new_key(dir: &Path) -> Made {
+    make(dir, false, |s| Ok(s.dict.fetch_add(KEY, 1)?), |v| v + 1)
+}
+
+/// Addition by entry.
+pub(crate) fn fetch_add_by_entry(dir: &Path) -> Made {
+    let op: Op = |s| Ok(s.entry.as_ref().ok_or("no entry")?.fetch_add(1));
+    make(dir, true, op, |v| v + 1)
+}
+
+/// A store, which has no previous value to give.
+pub(crate) fn store(dir: &Path) -> Made {
+    let op: Op = |s| Ok(s.dict.store(KEY, 7).map(|()| s.first())?);
+    make(dir, true, op, |_| 7)
+}
+
+/// A swap.
+pub(crate) fn swap(dir: &Path) -> Made {
+    make(dir, true, |s| Ok(s.dict.swap(KEY, 7)?), |_| 7)
+}
+
+/// An exchange that succeeds only while nobody else has changed the value.
+pub(crate) fn compare_exchange(dir: &Path) -> Made {
+    let op: Op = |s| {
+        let done = s.dict.compare_exchange(KEY, START, 7)?;
+        Ok(done.unwrap_or_else(|found| found))
+    };
+    make(dir, true, op, |v| if v == START { 7 } else { v })
+}
+
+/// A maximum above all that the others make of the value.
+pub(crate) fn fetch_max(dir: &Path) -> Made {
+    let op: Op = |s| Ok(s.dict.fetch_max(KEY, 5000)?);
+    make(dir, true, op, |v| v.max(5000))
+}
+
+/// An addition that the additions of the others make impossible.
+pub(crate) fn fetch_add_bounded(dir: &Path) -> Made {
+    let op: Op = |s| {
+        let done = s.dict.fetch_add_bounded(KEY, 1, START + 5)?;
+        Ok(done.unwrap_or_else(|found| found))
+    };
+    make(dir, true, op, |v| if v < START + 5 { v + 1 } else { v })
+}
+
+impl OnValue {
+    fn first(&self) -> u64 {
+        if self.entry.is_some() { START } else { 0 }
+    }
+
+    /// What the value is before the others have `added` something, and after the operation if it is
+    /// `done`.
+    fn expected(&self, done: bool, added: u64) -> u64 {
+        let first = self.first();
+        added + if done { (self.model)(first) } else { first }
+    }
+
+    /// Adds to the value, after a look at it.
+    fn add(&self, dict: &AtomicDict, before: u64, n: u64) -> Result<Seen, Failure> {
+        let found = dict.load(KEY);
+        let done = found == self.expected(true, before);
+        let not_yet = self.expected(false, before);
+        ensure!(
+            done || found == not_yet,
+            "the value is {found}, not {not_yet}"
+        );
+        let previous = dict.fetch_add(KEY, n)?;
+        ensure!(
+            previous == found,
+            "the value went from {found} to {previous}"
+        );
+        let sum = dict.load(KEY);
+        ensure!(sum == found + n, "{found} + {n} is {sum}");
+        ensure!(
+            dict.load(BYSTANDER) == UNTOUCHED,
+            "another value was changed"
+        );
+        Ok(Seen::done(done))
+    }
+}
+
+impl Scenario for OnValue {
+    fn op(&mut self) -> Result<(), Failure> {
+        let previous = (self.op)(self)?;
+        let first = self.first();
+        let later = first + PEER + NEWCOMER;
+        ensure!(
+            [first, later].contains(&previous),
+            "the previous value is {previous}"
+        );
+        Ok(())
+    }
+
+    fn peer(&self, _: Scene) -> Result<Seen, Failure> {
+        self.add(&self.dict, 0, PEER)
+    }
+
+    fn newcomer(&self, _: Scene) -> Result<Seen, Failure> {
+        self.add(&self.place.open()?, PEER, NEWCOMER)
+    }
+
+    fn finish(&self, scene: Scene) -> Result<Seen, Failure> {
+        let done = scene.seen.done == Some(true);
+        let others = self.expected(done, PEER + NEWCOMER);
+        let expected = if scene.resumed() && !done {
+            (self.model)(others)
+        } else {
+            others
+        };
+        let found = self.dict.load(KEY);
+        ensure!(
+            found == expected,
+            "the value is {found} at last, not {expected}"
+        );
+        ensure!(
+            self.dict.load(BYSTANDER) == UNTOUCHED,
+            "another value was changed"
+        );
+        let keys = self.dict.len();
+        ensure!(keys == 2, "there are {keys} keys, not 2");
+        Ok(Seen::NOTHING)
+    }
+}

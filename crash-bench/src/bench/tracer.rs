@@ -1,0 +1,228 @@
+//! A victim under ptrace: run to an instruction, killed there, or left there and resumed later.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::{WaitStatus, waitpid};
+
+use super::child::{Child, End};
+use super::plan::Leg;
+use super::scenario::{Failure, Scenario, ensure};
+
+/// The instruction that traps, of one byte.
+const INT3: u8 = 0xCC;
+
+/// The system call instruction.
+const SYSCALL: [u8; 2] = [0x0F, 0x05];
+
+/// More instructions than any operation has.
+const LONGEST: usize = 50_000_000;
+
+// What the victim does in between is recorded. Their bodies differ so that they stay two functions.
+#[inline(never)]
+extern "C" fn begin_marker() {
+    black_box(1);
+}
+
+#[inline(never)]
+extern "C" fn end_marker() {
+    black_box(2);
+}
+
+/// Where a victim is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The instruction that it is about to execute.
+    pub(crate) pointer: u64,
+    /// Its stack pointer: the same instruction, called from elsewhere, is another position.
+    pub(crate) stack: u64,
+}
+
+/// A process that is stopped somewhere in the operation of a scenario.
+#[derive(Debug)]
+pub(crate) struct Victim {
+    child: Child,
+    /// Its memory, text included: the kernel lets a tracer write there.
+    memory: File,
+    /// The byte at the end marker, where a breakpoint is.
+    end_byte: u8,
+    /// Where the code of the vdso is.
+    vdso: Range<u64>,
+}
+
+impl Victim {
+    /// Forks a victim and stops it before its operation.
+    pub(crate) fn start(scenario: &mut dyn Scenario) -> Result<Self, Failure> {
+        let child = Child::fork(|| {
+            ptrace::traceme()?;
+            raise(Signal::SIGSTOP)?;
+            scenario.enter()?;
+            begin_marker();
+            let done = scenario.op();
+            end_marker();
+            done.map(|()| String::new())
+        })?;
+        stopped(&child, Signal::SIGSTOP)?;
+        ptrace::setoptions(child.pid(), ptrace::Options::PTRACE_O_EXITKILL)?;
+        let memory = File::options()
+            .read(true)
+            .write(true)
+            .open(format!("/proc/{}/mem", child.pid()))?;
+        let mut victim = Self {
+            child,
+            memory,
+            end_byte: 0,
+            vdso: vdso()?,
+        };
+        if !victim.run_to(address(begin_marker))? {
+            return Err("it did not come to its operation".into());
+        }
+        victim.end_byte = victim.plant(address(end_marker), INT3)?;
+        Ok(victim)
+    }
+
+    /// Where it is stopped.
+    pub(crate) fn position(&self) -> Result<Position, Failure> {
+        let registers = ptrace::getregs(self.child.pid())?;
+        Ok(Position {
+            pointer: registers.rip,
+            stack: registers.rsp,
+        })
+    }
+
+    /// Follows a route. `false` if the victim was not where a breakpoint waited for it.
+    pub(crate) fn follow(&mut self, route: impl Iterator<Item = Leg>) -> Result<bool, Failure> {
+        for leg in route {
+            match leg {
+                Leg::RunTo(address) => {
+                    if !self.run_to(address)? {
+                        return Ok(false);
+                    }
+                }
+                Leg::Step(steps) => {
+                    for _ in 0..steps {
+                        // The end marker is a breakpoint: no way leads over it.
+                        if self.position()?.pointer == address(end_marker) {
+                            return Ok(false);
+                        }
+                        self.step()?;
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Steps to the end of the operation: each position on the way.
+    pub(crate) fn record(&mut self) -> Result<Vec<Position>, Failure> {
+        let mut path = vec![self.position()?];
+        while path
+            .last()
+            .is_some_and(|last| last.pointer != address(end_marker))
+        {
+            ensure!(path.len() <= LONGEST, "the operation has no end");
+            path.push(self.step()?);
+        }
+        Ok(path)
+    }
+
+    /// The addresses on a path where there is a system call.
+    pub(crate) fn system_calls(&self, path: &[Position]) -> HashSet<u64> {
+        let mut addresses: HashSet<u64> = path.iter().map(|at| at.pointer).collect();
+        let is_call = |&address: &u64| {
+            let mut code = [0; 2];
+            self.memory.read_exact_at(&mut code, address).is_ok() && code == SYSCALL
+        };
+        addresses.retain(is_call);
+        addresses
+    }
+
+    /// Kills it where it is. When this returns, it is gone.
+    pub(crate) fn kill(self) {
+        drop(self.child);
+    }
+
+    /// Lets it go on: it must come to a good end in time.
+    pub(crate) fn resume(self, patience: Duration) -> Result<(), Failure> {
+        self.plant(address(end_marker), self.end_byte)?;
+        ptrace::detach(self.child.pid(), None)?;
+        match self.child.wait(patience)? {
+            End::Reported(Ok(_)) => Ok(()),
+            End::Reported(Err(error)) => Err(format!("the resumed victim: {error}").into()),
+            End::Died(status) => Err(format!("the resumed victim died: {status:?}").into()),
+            End::Hung => Err(format!("the resumed victim hung for {patience:?}").into()),
+        }
+    }
+
+    /// Executes one instruction: where it is then. A call into the vdso counts as one. That only looks
+    /// at the clock, again and again if a tick comes meanwhile, and single steps are as slow as ticks.
+    fn step(&mut self) -> Result<Position, Failure> {
+        ptrace::step(self.child.pid(), None)?;
+        stopped(&self.child, Signal::SIGTRAP)?;
+        let position = self.position()?;
+        if !self.vdso.contains(&position.pointer) {
+            return Ok(position);
+        }
+        // It has just been called.
+        let mut back = [0; 8];
+        self.memory.read_exact_at(&mut back, position.stack)?;
+        ensure!(
+            self.run_to(u64::from_le_bytes(back))?,
+            "no return from the vdso"
+        );
+        self.position()
+    }
+
+    /// Runs to where it arrives at `address` next. `false` if it comes to the end before.
+    fn run_to(&mut self, address: u64) -> Result<bool, Failure> {
+        let pid = self.child.pid();
+        let byte = self.plant(address, INT3)?;
+        ptrace::cont(pid, None)?;
+        stopped(&self.child, Signal::SIGTRAP)?;
+        self.plant(address, byte)?;
+        let mut registers = ptrace::getregs(pid)?;
+        // The trap has been executed: back to before it.
+        registers.rip -= 1;
+        ptrace::setregs(pid, registers)?;
+        Ok(registers.rip == address)
+    }
+
+    /// Writes a byte of code, and returns the one that stood there.
+    fn plant(&self, address: u64, byte: u8) -> Result<u8, Failure> {
+        let mut old = [0];
+        self.memory.read_exact_at(&mut old, address)?;
+        self.memory.write_all_at(&[byte], address)?;
+        Ok(old[0])
+    }
+}
+
+fn address(marker: extern "C" fn()) -> u64 {
+    marker as usize as u64
+}
+
+/// Where the kernel has put its code for the clock; the same in all forks.
+fn vdso() -> Result<Range<u64>, Failure> {
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    let Some(line) = maps.lines().find(|line| line.ends_with("[vdso]")) else {
+        return Ok(0..0);
+    };
+    let range = line
+        .split_once(' ')
+        .and_then(|(range, _)| range.split_once('-'));
+    let (start, end) = range.ok_or("a mapping without a range")?;
+    Ok(u64::from_str_radix(start, 16)?..u64::from_str_radix(end, 16)?)
+}
+
+/// Waits for a stop by `signal`.
+fn stopped(child: &Child, signal: Signal) -> Result<(), Failure> {
+    match waitpid(child.pid(), None)? {
+        WaitStatus::Stopped(_, found) if found == signal => Ok(()),
+        other => Err(format!("the victim: {other:?} instead of a stop by {signal}").into()),
+    }
+}
