@@ -253,7 +253,16 @@ pub(crate) fn ring(dir: &Path) -> Made {
 impl Visit {
     /// All that the victim may have been at can be had, unless it is stopped and has it.
     fn look(&self, dict: &AtomicDict, scene: Scene) -> Result<Seen, Failure> {
-        is_held(&Lock::new(dict, LOCK)?, scene.fate)?;
+        let lock = Lock::new(dict, LOCK)?;
+        let taken = match scene.fate {
+            Fate::Killed => lock.lock_timeout(SOON),
+            Fate::Stopped => lock.try_lock(),
+        };
+        match taken.or_else(LockError::into_guard) {
+            Ok(mut guard) => guard.clear_poison(),
+            Err(LockError::Held { .. }) if scene.fate == Fate::Stopped => {}
+            Err(error) => return Err(error.into()),
+        }
         let semaphore = Semaphore::new(dict, PERMIT, 1)?;
         let once = Once::new(dict, ONCE)?;
         let try_once = || once.call_once_timeout(|| _ = dict.fetch_add(DONE, 1), Duration::ZERO);
