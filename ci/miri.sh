@@ -2,7 +2,7 @@
 # Miri over the unit tests of the algorithms: undefined behaviour, and the weak memory that loom
 # does not model. The tests that race run under many seeds, since a seed is one schedule.
 #   ci/miri.sh [FILTER...]    FILTER: part of the name of a test; many seeds for those alone
-# About 1.5 minutes on two cores once built. SEEDS=100 looks harder.
+# About 3 minutes on two cores once built. SEEDS=100 looks harder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

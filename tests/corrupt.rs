@@ -6,14 +6,19 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
-use forkmap::{AtomicDict, Mismatch, OpenError, Options};
+use forkmap::{
+    AtomicDict, Barrier, Lock, LockError, Mismatch, Once, OpenError, Options, Semaphore,
+};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 const HEADER: usize = 256;
 const CHECKSUM: usize = HEADER - 8;
 const GEOMETRY: usize = 80;
+/// With as many participants as fit by default.
+const BODY: usize = 1344 + 32 * 256;
 const PARTICIPANTS: usize = 144;
 const LENGTH: usize = 16;
 
@@ -254,6 +259,60 @@ fn operations_on_a_table_of_random_words_return() {
         assert!(dict.iter().count() <= dict.capacity() + 1);
         assert!(dict.len() <= dict.capacity() + 1);
     }
+}
+
+/// FM2 for what blocks, and for what it stands on: owners that never were, rounds that never came. All
+/// calls return, and what was taken can be given back.
+#[test]
+fn primitives_on_random_words_return() {
+    const MOMENT: Duration = Duration::from_millis(1);
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let file = dir.path().join("victim");
+    let (options, good) = segment(dir.path());
+    let mut rng = SmallRng::seed_from_u64(13);
+    let (mut locked, mut met) = (0, 0);
+    for _ in 0..300 {
+        let mut bytes = good.clone();
+        // Bells, participants and values; the keys are where they were.
+        rng.fill_bytes(&mut bytes[HEADER..BODY]);
+        for value in (BODY + 8..bytes.len() - 8).step_by(16) {
+            let word = rng.random::<u64>() >> rng.random_range(0..64);
+            put(&mut bytes, value, word);
+        }
+        fs::write(&file, &bytes).unwrap();
+        let dict = options.open("victim").unwrap();
+
+        let lock = Lock::new(&dict, 1).unwrap();
+        let _ = (lock.owner_pid(), lock.is_locked());
+        let guard = lock.lock_timeout(MOMENT).or_else(LockError::into_guard);
+        locked += usize::from(guard.is_ok());
+        drop(guard);
+        lock.force_unlock();
+        let _ = lock.try_lock().map(|_guard| ());
+
+        let semaphore = Semaphore::new(&dict, 10, 5).unwrap();
+        let permit = semaphore.try_acquire();
+        drop((semaphore.acquire_timeout(MOMENT), permit));
+        assert!(semaphore.available_permits() <= 5);
+
+        let barrier = Barrier::new(&dict, 20, 1).unwrap();
+        let _ = barrier.join().map(|mut party| party.wait_timeout(MOMENT));
+        barrier.reset().unwrap();
+        if let Ok(mut party) = barrier.join() {
+            met += usize::from(party.wait_timeout(MOMENT).is_ok());
+        }
+
+        let once = Once::new(&dict, 30).unwrap();
+        let mut done = false;
+        let called = once.call_once_timeout(|| done = true, MOMENT);
+        assert_eq!(called.is_ok(), once.is_completed());
+
+        assert!(dict.participants().unwrap().len() <= 256);
+        let value = dict.load(40);
+        assert_eq!(dict.wait_while_timeout(40, value, MOMENT), None);
+    }
+    // No word names anybody who lives.
+    assert_eq!((locked, met), (300, 300));
 }
 
 fn exercise(dict: &AtomicDict, rng: &mut SmallRng, rounds: usize) {

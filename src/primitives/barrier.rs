@@ -128,7 +128,7 @@ impl Barrier {
                 return Ok(Party { barrier, n, me });
             }
             // Not simply taken over: those who count on the dead one are to know.
-            if self.dead_party(|_| true)?.is_none() {
+            if !self.any_dead(|_| true)? {
                 return Err(BarrierError::Full {
                     parties: self.seats.len(),
                 });
@@ -151,8 +151,12 @@ impl Barrier {
     /// # Errors
     /// [`BarrierError::Participant`].
     pub fn reset(&self) -> Result<(), BarrierError> {
-        while let Some((n, word)) = self.dead_party(|_| true)? {
-            let _ = self.seats[n].compare_exchange(word, 0);
+        for seat in self.seats.iter() {
+            let word = seat.load();
+            if self.is_dead(word)? {
+                // If it fails, it belongs to somebody else by now.
+                let _ = seat.compare_exchange(word, 0);
+            }
         }
         let next = |word| {
             let State { round, resets, .. } = State::of(word);
@@ -183,19 +187,21 @@ impl Barrier {
         let _ = self.state.compare_exchange(state.word(), broken.word());
     }
 
-    /// A seat of somebody who is dead, among those whose word passes `filter`.
-    fn dead_party(
-        &self,
-        filter: impl Fn(u64) -> bool,
-    ) -> Result<Option<(usize, u64)>, ParticipantError> {
-        for (n, seat) in self.seats.iter().enumerate() {
+    /// Whether the word of a seat is that of somebody who is dead.
+    fn is_dead(&self, seat: u64) -> Result<bool, ParticipantError> {
+        let id = ParticipantId::from_bits(seat >> SEAT_ROUND_BITS);
+        Ok(seat != 0 && !self.state.segment().is_alive(id)?)
+    }
+
+    /// Whether anybody is dead whose seat passes `filter`.
+    fn any_dead(&self, filter: impl Fn(u64) -> bool) -> Result<bool, ParticipantError> {
+        for seat in self.seats.iter() {
             let word = seat.load();
-            let id = ParticipantId::from_bits(word >> SEAT_ROUND_BITS);
-            if word != 0 && filter(word) && !self.state.segment().is_alive(id)? {
-                return Ok(Some((n, word)));
+            if filter(word) && self.is_dead(word)? {
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
     }
 }
 
@@ -288,7 +294,7 @@ impl Party {
                 {
                     return Ok(Some(BarrierWaitResult(true)));
                 }
-            } else if at_the_living && barrier.dead_party(is_late)?.is_some() {
+            } else if at_the_living && barrier.any_dead(is_late)? {
                 barrier.break_at(start);
             } else {
                 return Ok(None);

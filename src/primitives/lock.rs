@@ -158,7 +158,8 @@ impl Lock {
     ///
     /// For the one case that the kernel's account gets wrong, and for owners that will never go on: a
     /// stopped or hanging process that nobody can or will kill. **If the owner does go on, two are in
-    /// the critical section at once.** Its guard then gives nothing back.
+    /// the critical section at once.** Its guard then gives nothing back (unless the same thread has
+    /// taken the lock anew by then: it should drop the old guard first).
     pub fn force_unlock(&self) -> bool {
         self.word().break_open().is_some()
     }

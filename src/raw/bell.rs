@@ -70,6 +70,7 @@ impl<'a> Bells<'a> {
 
     /// The bell of a value. Neighbours have different ones.
     #[inline(always)]
+    #[cfg_attr(loom, allow(clippy::modulo_one, reason = "there is only one then"))]
     pub fn of(&self, value: &Word) -> Bell<'a> {
         // By where it stands, 16 bytes a slot: a segment is mapped to the start of a page, so these
         // bits of the address are those of the offset, in whatever process. It spares an entry from

@@ -89,6 +89,7 @@ mod imp {
 /// orders nothing that the futex would not.
 #[cfg(any(loom, miri))]
 mod imp {
+    use std::sync::Arc;
     use std::time::Duration;
 
     #[cfg(loom)]
@@ -102,24 +103,38 @@ mod imp {
     use super::super::Ordering::Relaxed;
     use super::Word;
 
+    /// Who sleeps: on which word, and the bed of its own. First come, first woken.
+    type Sleepers = Mutex<Vec<(usize, Arc<Condvar>)>>;
+
     #[cfg(loom)]
     lazy_static! {
-        static ref SLEEPERS: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+        static ref SLEEPERS: Sleepers = Mutex::new(Vec::new());
     }
     #[cfg(not(loom))]
-    static SLEEPERS: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+    static SLEEPERS: Sleepers = Mutex::new(Vec::new());
+
+    fn place(word: &Word) -> usize {
+        std::ptr::from_ref(word).addr()
+    }
 
     pub(super) fn wait(word: &Word, seen: u32, _longest: Duration) {
-        let guard = SLEEPERS.0.lock().unwrap();
+        let mut sleepers = SLEEPERS.lock().unwrap();
         // Relaxed: the mutex orders it against `wake`, as the kernel's own lock does.
         if word.load(Relaxed) as u32 == seen {
-            drop(SLEEPERS.1.wait(guard).unwrap());
+            let bed = Arc::new(Condvar::new());
+            sleepers.push((place(word), Arc::clone(&bed)));
+            let mut sleepers = bed.wait(sleepers).unwrap();
+            // Still there after a wake-up that nobody made, as condition variables have them.
+            sleepers.retain(|(_, other)| !Arc::ptr_eq(other, &bed));
         }
     }
 
-    /// Wakes all, whatever was asked for: all words share one queue here.
-    pub(super) fn wake(_word: &Word, _count: u32) {
-        let _guard = SLEEPERS.0.lock().unwrap();
-        SLEEPERS.1.notify_all();
+    pub(super) fn wake(word: &Word, count: u32) {
+        let mut sleepers = SLEEPERS.lock().unwrap();
+        for _ in 0..count {
+            let first = sleepers.iter().position(|(p, _)| *p == place(word));
+            let Some(first) = first else { break };
+            sleepers.remove(first).1.notify_one();
+        }
     }
 }
