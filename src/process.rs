@@ -10,33 +10,34 @@ use std::io;
 /// number stands in a private page that the kernel empties in a child (`MADV_WIPEONFORK`), so it is
 /// drawn afresh there on first use. Takes no lock, so it may be called in the child of a process
 /// that had other threads when it forked. Fails if the system gives no page or no random bytes.
+#[inline]
 pub(crate) fn token() -> io::Result<u64> {
     imp::token()
 }
 
-/// As below; no part of the crate that needs it is there on other systems.
+/// No part of the crate that needs it comes so far on other systems.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn thread_id() -> io::Result<u32> {
-    Err(io::ErrorKind::Unsupported.into())
+pub(crate) fn thread_id(_token: u64) -> u32 {
+    1
 }
 
-/// A number that no other living thread of this process has: above 0 and below 2^22, as all thread ids
-/// of Linux. A system call the first time in each thread.
+/// A number that no other living thread of this process, which has that token, has: above 0 and below
+/// 2^22, as all thread ids of Linux. A system call the first time in each thread.
 #[cfg(target_os = "linux")]
-pub(crate) fn thread_id() -> io::Result<u32> {
+#[inline]
+pub(crate) fn thread_id(token: u64) -> u32 {
     use std::cell::Cell;
     thread_local! {
         /// With the process that it was asked in: a forked child has a copy of its parent's.
         static KNOWN: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
     }
-    let token = token()?;
     let (known_in, thread) = KNOWN.get();
     if known_in == token {
-        return Ok(thread);
+        return thread;
     }
     let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
     KNOWN.set((token, thread));
-    Ok(thread)
+    thread
 }
 
 /// 64 random bits from the kernel, never from a generator whose state a fork would copy.
@@ -60,37 +61,49 @@ mod imp {
 
     const PAGE_BYTES: usize = 4096;
 
+    #[inline]
     pub(super) fn token() -> io::Result<u64> {
         let word = word()?;
         // Acquire and Release: the number itself is all there is to see; nothing else is published.
         match word.load(Ordering::Acquire) {
-            0 => {
-                let fresh = super::random()?.max(1);
-                let drawn = word.compare_exchange(0, fresh, Ordering::AcqRel, Ordering::Acquire);
-                Ok(drawn.map_or_else(|winner| winner, |_| fresh))
-            }
+            0 => draw(word),
             token => Ok(token),
         }
     }
 
+    #[cold]
+    fn draw(word: &Word) -> io::Result<u64> {
+        let fresh = super::random()?.max(1);
+        let drawn = word.compare_exchange(0, fresh, Ordering::AcqRel, Ordering::Acquire);
+        Ok(drawn.map_or_else(|winner| winner, |_| fresh))
+    }
+
+    #[inline]
     fn word() -> io::Result<&'static Word> {
         // Acquire: pairs with the Release below, so that the advice is in force on the page seen.
         let mut page = PAGE.load(Ordering::Acquire);
         if page.is_null() {
-            let fresh = map_page()?;
-            // Release: see the load above. Acquire on failure: as that load.
-            let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
-            page = match PAGE.compare_exchange(page, fresh, success, failure) {
+            page = first_page()?;
+        }
+        // SAFETY: a page that `map_page` made and that is never unmapped once it is stored: zeroed by
+        // the kernel (also after a fork), aligned to its size, and changed through this atomic only.
+        Ok(unsafe { &*page })
+    }
+
+    #[cold]
+    fn first_page() -> io::Result<*mut Word> {
+        let fresh = map_page()?;
+        // Release: see the load in `word`. Acquire on failure: as that load.
+        let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+        Ok(
+            match PAGE.compare_exchange(ptr::null_mut(), fresh, success, failure) {
                 Ok(_) => fresh,
                 Err(winner) => {
                     unmap_page(fresh);
                     winner
                 }
-            };
-        }
-        // SAFETY: a page that `map_page` made and that is never unmapped once it is stored: zeroed by
-        // the kernel (also after a fork), aligned to its size, and changed through this atomic only.
-        Ok(unsafe { &*page })
+            },
+        )
     }
 
     /// A private page that is empty, and empty again in a forked child.

@@ -30,12 +30,13 @@ struct Me {
 
 impl Me {
     /// Registers this process in the segment if it is not yet.
+    #[inline]
     fn new(segment: &Segment) -> Result<Self, ParticipantError> {
-        let os_error = |call| move |source| ParticipantError::Os { call, source };
-        let id = segment.participant()?;
-        let thread = process::thread_id().map_err(os_error("gettid"))?;
-        let token = process::token().map_err(os_error("mmap or madvise"))?;
-        let owner = Owner::new(id, thread);
+        let token = process::token().map_err(|source| ParticipantError::Os {
+            call: "mmap, madvise or getrandom",
+            source,
+        })?;
+        let owner = Owner::new(segment.participant(token)?, process::thread_id(token));
         Ok(Self { owner, token })
     }
 

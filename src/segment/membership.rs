@@ -90,10 +90,10 @@ impl Drop for Memberships {
 }
 
 impl Segment {
-    /// This process as a participant. A system call or two the first time in each process (as many
-    /// more as there are others), and a few instructions after that.
-    pub(crate) fn participant(&self) -> Result<ParticipantId, ParticipantError> {
-        let token = process::token().map_err(os_error("mmap or madvise"))?;
+    /// This process, which has that token, as a participant. Some system calls the first time in each
+    /// process, and a few instructions after that.
+    #[inline]
+    pub(crate) fn participant(&self, token: u64) -> Result<ParticipantId, ParticipantError> {
         match self.registered(token) {
             Some(id) => Ok(id),
             None => self.register(token),

@@ -285,7 +285,7 @@ fn unlink_name(place: &Place) -> Result<(), UnlinkError> {
 
 /// No identities here: there are no locks on bytes that end with their holder.
 impl Segment {
-    pub(crate) fn participant(&self) -> Result<ParticipantId, ParticipantError> {
+    pub(crate) fn participant(&self, _: u64) -> Result<ParticipantId, ParticipantError> {
         Err(ParticipantError::NotSupported)
     }
 
