@@ -379,6 +379,18 @@ pub enum InsertError {
         /// Number of keys that fit.
         capacity: usize,
     },
+    /// More keys in a row are asked for than the dictionary has, or than there are.
+    #[error(
+        "{count} keys from {first} on are needed, and the dictionary has room for {capacity} (and no key is above 2^64 - 1); create it with a larger capacity"
+    )]
+    TooManyKeys {
+        /// The first of them.
+        first: u64,
+        /// Their number.
+        count: usize,
+        /// Number of keys that fit.
+        capacity: usize,
+    },
     /// This handle is attached for reading only.
     #[error("this handle was opened with read_only(true); open one for writing to change values")]
     ReadOnly,
@@ -452,6 +464,7 @@ impl From<InsertError> for io::Error {
     fn from(error: InsertError) -> Self {
         let kind = match error {
             InsertError::Full { .. } => io::ErrorKind::StorageFull,
+            InsertError::TooManyKeys { .. } => io::ErrorKind::InvalidInput,
             InsertError::ReadOnly => io::ErrorKind::PermissionDenied,
         };
         io::Error::new(kind, error)

@@ -101,8 +101,8 @@ impl Options<AtomicDict> {
 
     /// Opens the dictionary of that name, or creates it if there is none. Any number of processes may
     /// call it at once: all get the same segment, also where there is only room for one. When there is
-    /// no room, it is tried again for a second, and longer while the free room changes: another
-    /// process may be about to finish the segment that takes it.
+    /// no room, it is tried again for a second, up to three for a large one, and longer while the free
+    /// room changes: another process may be about to finish the segment that takes it.
     ///
     /// # Errors
     /// [`OpenOrCreateError`].

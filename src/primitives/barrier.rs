@@ -65,8 +65,17 @@ impl State {
 /// A barrier has a fixed number of seats. Each party first takes one ([`join`](Self::join)), so that
 /// its death is noticed also while it is somewhere else. A seat that nobody has taken is waited for.
 ///
-/// The keys are the barrier's: the first one and one a seat behind it. All who name the same keys of
-/// the same dictionary share it.
+/// The keys belong to the barrier: the first one and one a seat behind it. All who name the same keys,
+/// and as many of them, share it.
+///
+/// # After a break
+///
+/// One process, a survivor or a coordinator, calls [`reset`](Self::reset) when it is clear who goes on.
+/// Those who were waiting have got the error and wait again; replacements of the dead call
+/// [`join`](Self::join), which is an error until then. [`BarrierWaitResult::round`] tells which round
+/// was passed, so that all can agree on where they are. **A party that was not waiting between break and
+/// reset does not learn of either**: if that matters, let it look at
+/// [`is_broken`](Self::is_broken) and compare rounds.
 ///
 /// ```
 /// use forkmap::{AtomicDict, Barrier};
@@ -94,7 +103,8 @@ impl Barrier {
     /// The barrier with so many parties on the `parties` + 1 keys from `first_key` on.
     ///
     /// # Errors
-    /// Those of [`AtomicDict::entry`]; some of the keys may have got slots then.
+    /// [`InsertError::TooManyKeys`]; those of [`AtomicDict::entry`], and some of the keys may have got
+    /// slots then.
     pub fn new<V>(
         dict: &AtomicDict<V>,
         first_key: u64,
@@ -145,8 +155,8 @@ impl Barrier {
     /// Makes a broken barrier whole: the next round begins, and the seats of the dead are free. Who
     /// waits at this moment, the barrier being whole, gets [`BarrierError::Broken`].
     ///
-    /// To be called by one process, when those who go on are known; also at the start of a program
-    /// that uses a named segment, where a former run may have left dead parties behind.
+    /// To be called by one process, when those who go on are known; in a named segment also before the
+    /// first one joins, because a former run may have left dead parties behind.
     ///
     /// # Errors
     /// [`BarrierError::Participant`].
@@ -271,13 +281,17 @@ impl Party {
     ) -> Result<Option<BarrierWaitResult>, BarrierError> {
         let barrier = &self.barrier;
         let arrived = (start.round + 1) % SEAT_ROUNDS;
+        let met = |is_leader| BarrierWaitResult {
+            round: start.round,
+            is_leader,
+        };
         let is_late = |word: u64| word == 0 || word % SEAT_ROUNDS != arrived;
         loop {
             let state = barrier.state();
             if state != start {
                 // Without this party no round is complete: so it was this one, or a reset.
                 return if state.resets == start.resets && state.round != start.round {
-                    Ok(Some(BarrierWaitResult(false)))
+                    Ok(Some(met(false)))
                 } else {
                     Err(BarrierError::Broken)
                 };
@@ -292,7 +306,7 @@ impl Party {
                     .compare_exchange(start.word(), next.word())
                     .is_ok()
                 {
-                    return Ok(Some(BarrierWaitResult(true)));
+                    return Ok(Some(met(true)));
                 }
             } else if at_the_living && barrier.any_dead(is_late)? {
                 barrier.break_at(start);
@@ -316,13 +330,22 @@ impl Drop for Party {
 
 /// How a [`Barrier`] was passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BarrierWaitResult(bool);
+pub struct BarrierWaitResult {
+    round: u64,
+    is_leader: bool,
+}
 
 impl BarrierWaitResult {
     /// Whether this party is the one of this round that is to do what only one should do. (If it died
     /// when it had just said that the round is complete, there is none.)
     pub fn is_leader(&self) -> bool {
-        self.0
+        self.is_leader
+    }
+
+    /// The number of the round that was passed: the same for all parties, one more each time, and one
+    /// more for each [`reset`](Barrier::reset). From 0, in 40 bits.
+    pub fn round(&self) -> u64 {
+        self.round
     }
 }
 

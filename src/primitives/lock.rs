@@ -18,12 +18,13 @@ type Taken = Result<Option<Owner>, NotTaken<ParticipantError>>;
 /// A lock between processes, on one key of an [`AtomicDict`].
 ///
 /// It blocks by nature: while its owner lives, nobody else gets it, and an owner that is *stopped*
-/// keeps it. But an owner that *dies* is noticed: the next one gets the lock within 50 ms, and is told
-/// that the lock is poisoned, as by a [`std::sync::Mutex`] whose owner has panicked. It stays poisoned
-/// until somebody has mended what it guards and says so with
-/// [`clear_poison`](LockGuard::clear_poison). An owner that panics poisons it too.
+/// keeps it. But an owner that *dies* is noticed: the next one gets the lock after about 50 ms at the
+/// latest, and is told that the lock is poisoned, as by a [`std::sync::Mutex`] whose owner has
+/// panicked. It stays poisoned until somebody has mended what it guards and says so with
+/// [`clear_poison`](LockGuard::clear_poison). An owner that panics poisons it too, and so does one that
+/// calls `exit` or `exec` with the lock, because neither runs destructors.
 ///
-/// Whether an owner is alive is the kernel's account and no guess from a pid or a clock: a stopped or
+/// Whether an owner is alive is the kernel's answer and no guess from a pid or a clock: a stopped or
 /// slow owner is never robbed, and neither pid reuse nor a zombie keeps a dead one alive.
 /// [`force_unlock`](Self::force_unlock) is for those who know better.
 ///
@@ -34,9 +35,9 @@ type Taken = Result<Option<Owner>, NotTaken<ParticipantError>>;
 /// A process is registered in the segment with its first lock there: see
 /// [`Options::participants`](crate::Options::participants).
 ///
-/// It is not re-entrant: a thread that asks for what it has gets an error. It is not fair: who comes
-/// by at the right moment is served before those who sleep. A waiter looks a hundred times, then
-/// sleeps; giving it back wakes one.
+/// It is not re-entrant: a thread that asks for what it has gets an error. It is not fair: a
+/// newcomer may overtake those who sleep. A waiter looks a hundred times, then sleeps; unlocking wakes
+/// one.
 ///
 /// Not for signal handlers. A forked child does not own what its parent owns: a guard that it
 /// inherits does nothing there, and it can wait for its parent's lock as anybody else. The page
@@ -195,7 +196,7 @@ impl LockGuard {
     }
 
     /// The process that died or panicked with the lock, if the lock is poisoned and it is still known
-    /// who that was.
+    /// who that was: until it leaves the segment, or its place in the table is another one's.
     pub fn poisoned_by(&self) -> Option<u32> {
         self.poisoned_by.and_then(|owner| self.lock.pid(owner))
     }
@@ -227,20 +228,23 @@ impl fmt::Debug for LockGuard {
 }
 
 /// Why a [`Lock`] was not taken, or not in good order.
+///
+/// It can hold the lock's guard, so it is not `Send`. Where an error must be, as with `anyhow`, make it
+/// a [`std::io::Error`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// The lock *was* taken, and its last owner died or panicked with it: what it guards may be half
-    /// changed. Go on with the guard, see [`into_guard`](Self::into_guard). Dropping the error, as `?`
+    /// The lock *was* taken, and its last owner died or panicked with it, or was robbed of it by
+    /// [`Lock::force_unlock`]: what it guards may be half changed. Go on with the guard, see [`into_guard`](Self::into_guard). Dropping the error, as `?`
     /// does, gives the lock back, poisoned still.
     #[error(
-        "the last owner of the lock{} died or panicked in the middle: mend what it guards, then call clear_poison on the guard in this error",
+        "the last owner of the lock{} died, panicked or was forced to give it up: mend what it guards, then call clear_poison on the guard in this error (into_guard)",
         shown(.0.poisoned_by())
     )]
     Poisoned(LockGuard),
-    /// A living process has it.
+    /// A living process has it, or another thread of this one.
     #[error(
-        "another process{} has the lock; try again, wait longer, or see why it does not give it back",
+        "somebody else{} has the lock; try again, wait longer, or see why it is not given back",
         shown(*.pid)
     )]
     Held {

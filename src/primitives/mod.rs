@@ -63,15 +63,16 @@ impl Me {
 /// The values of `count` keys from `first` on. Asks for the room first, so that a mistyped number does
 /// not use up the whole dictionary.
 fn entries<V>(dict: &AtomicDict<V>, first: u64, count: usize) -> Result<Vec<Entry>, InsertError> {
-    let dict = dict.cast();
-    let full = InsertError::Full {
-        capacity: dict.capacity(),
-    };
-    if count > dict.capacity() {
-        return Err(full);
+    let (dict, capacity) = (dict.cast(), dict.capacity());
+    let last = first.checked_add((count as u64).saturating_sub(1));
+    if count > capacity || last.is_none() {
+        return Err(InsertError::TooManyKeys {
+            first,
+            count,
+            capacity,
+        });
     }
-    let keys = (0..count as u64).map(|n| first.checked_add(n));
-    keys.map(|key| dict.entry(key.ok_or(full)?)).collect()
+    (0..count as u64).map(|n| dict.entry(first + n)).collect()
 }
 
 /// For an error text: " (process 7)", or nothing if that is not known.

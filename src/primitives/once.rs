@@ -20,8 +20,11 @@ const COMPLETE: u64 = u64::MAX;
 /// else can tell**, but it may have been begun before: it can find traces of an earlier attempt. (One
 /// that dies after the last step of `f` and before that is noted is an attempt as well.)
 ///
-/// The key is the once's; all who name the same key of the same dictionary share it. To do it anew,
-/// store 0 there while nobody is at it.
+/// An `f` that fails can panic: that passes on, and the next caller tries. (A process that calls `exit`
+/// in `f` counts as dead.)
+///
+/// The key belongs to the `Once`; all who name the same key of the same dictionary share it. To do it
+/// anew, store 0 there while nobody is at it.
 ///
 /// ```
 /// use forkmap::{AtomicDict, Once};
@@ -40,7 +43,7 @@ pub struct Once {
 }
 
 impl Once {
-    /// The once on `key`.
+    /// The `Once` on `key`.
     ///
     /// # Errors
     /// Those of [`AtomicDict::entry`].
@@ -58,7 +61,7 @@ impl Once {
     /// Calls `f`, unless it has been done; waits while another process or thread is at it.
     ///
     /// # Errors
-    /// [`OnceError::Reentrant`]; [`OnceError::Participant`]. If `f` panics, that passes on.
+    /// [`OnceError::Reentrant`]; [`OnceError::Participant`].
     pub fn call_once(&self, f: impl FnOnce()) -> Result<(), OnceError> {
         self.call_until(f, None)
     }
@@ -139,17 +142,17 @@ impl Drop for Turn<'_> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OnceError {
-    /// A living process is still at it.
+    /// A living process, or another thread of this one, is still at it.
     #[error(
-        "another process{} is still at it; try again, wait longer, or see why it does not get done",
+        "somebody else{} is still at it; try again, wait longer, or see why it does not get done",
         shown(*.pid)
     )]
     Running {
         /// Its pid, as it sees it itself, if it is known.
         pid: Option<u32>,
     },
-    /// The thread that asks is at it: `f` has called the once that it runs in.
-    #[error("this thread is at it already: the closure calls the once that it runs in")]
+    /// The thread that asks is at it: `f` has called the `Once` that it runs in.
+    #[error("this thread is at it already: the closure calls the Once that it runs in")]
     Reentrant,
     /// This process could not register, or not learn whether another one lives.
     #[error(transparent)]

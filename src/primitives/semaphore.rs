@@ -14,15 +14,14 @@ use crate::raw::owner::Owner;
 /// A number of permits that processes share: at most so many do something at once.
 ///
 /// It blocks by nature, while all permits are with living processes, stopped ones included. A permit
-/// whose holder *dies* comes back: the next one gets it within 50 ms. (There is nothing to be told:
-/// a permit guards no data. Take a [`Lock`](crate::Lock) for that.)
+/// whose holder *dies* comes back: the next one gets it after about 50 ms at the latest. (There is
+/// nothing to be told: a permit guards no data. Take a [`Lock`](crate::Lock) for that.)
 ///
 /// Each permit is a key of the dictionary, whose value names its holder, so the count is exact whoever
-/// is killed when. The keys from the first one on are the semaphore's; all who name the same keys of
-/// the same dictionary share it. Taking and giving back is one compare-exchange each, after a look at
-/// each permit in turn; meant for tens or hundreds of them. It is not fair: who comes by at the right
-/// moment is served before those who sleep. A waiter looks a hundred times, then sleeps; giving back
-/// wakes all.
+/// is killed when. The keys from the first one on belong to the semaphore; all who name the same keys,
+/// and as many of them, share it. Taking and giving back is one compare-exchange each, after a look at
+/// each permit in turn; meant for tens or hundreds of them. It is not fair: a newcomer may overtake
+/// those who sleep. A waiter looks a hundred times, then sleeps; giving a permit back wakes all.
 ///
 /// ```
 /// use forkmap::{AtomicDict, Semaphore};
@@ -44,10 +43,11 @@ pub struct Semaphore {
 
 impl Semaphore {
     /// The semaphore on the `permits` keys from `first_key` on. All are free if nobody has used them
-    /// yet.
+    /// yet. One without any permits is never waited for: it refuses at once.
     ///
     /// # Errors
-    /// Those of [`AtomicDict::entry`]; some of the keys may have got slots then.
+    /// [`InsertError::TooManyKeys`]; those of [`AtomicDict::entry`], and some of the keys may have got
+    /// slots then.
     pub fn new<V>(
         dict: &AtomicDict<V>,
         first_key: u64,
@@ -167,7 +167,9 @@ impl Drop for Permit {
 #[non_exhaustive]
 pub enum AcquireError {
     /// Living processes have them all.
-    #[error("living processes have all permits; try again, or wait longer")]
+    #[error(
+        "living processes have all permits; try again, or wait longer (or there are none: see new)"
+    )]
     NoPermits,
     /// This process could not register, or not learn whether a holder lives.
     #[error(transparent)]

@@ -141,6 +141,8 @@ impl Rivals {
     const PATIENCE: Duration = Duration::from_secs(1);
     /// Bytes that can be reserved in a second at the very least.
     const SLOWEST: u64 = 256 << 20;
+    /// The longest that a rival's reservation is waited for, however large it is said to be.
+    const LONGEST: f64 = 2.0;
 
     fn new() -> Self {
         let now = Instant::now();
@@ -161,7 +163,8 @@ impl Rivals {
             (self.free, self.quiet) = (free, now);
         }
         // Ten may have to take turns, and a rival's pause can be as long as one reservation.
-        let reserving = Duration::from_secs_f64(bytes as f64 / Self::SLOWEST as f64);
+        let reserving =
+            Duration::from_secs_f64((bytes as f64 / Self::SLOWEST as f64).min(Self::LONGEST));
         if now - self.quiet > Self::PATIENCE + reserving
             || now - self.since > Self::PATIENCE + 20 * reserving
         {
