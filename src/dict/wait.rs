@@ -78,13 +78,19 @@ impl<V: Pod> AtomicDict<V> {
         if counters.access() == Access::ReadOnly {
             return bells.new_key().poll(look, deadline);
         }
-        // Without a slot it has no bell of its own yet.
         let slot = || counters.find(key);
-        let seen_or_slot = || look().map(Ok).or_else(|| slot().map(Err));
-        match bells.new_key().wait(seen_or_slot, deadline)? {
-            Ok(seen) => Some(seen),
-            Err(slot) => counters.value(slot).bell().wait(look, deadline),
-        }
+        // Without a slot it has no bell of its own yet.
+        let slot = match slot() {
+            Some(slot) => slot,
+            None => {
+                let seen_or_slot = || look().map(Ok).or_else(|| slot().map(Err));
+                match bells.new_key().wait(seen_or_slot, deadline)? {
+                    Ok(seen) => return Some(seen),
+                    Err(slot) => slot,
+                }
+            }
+        };
+        counters.value(slot).bell().wait(look, deadline)
     }
 }
 

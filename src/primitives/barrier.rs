@@ -48,6 +48,16 @@ impl State {
         }
     }
 
+    /// How many rounds have begun since, by completion or reset; only the low bits.
+    fn rounds_since(self, start: Self) -> u64 {
+        self.round.wrapping_sub(start.round) % (1 << Self::RESET_BITS)
+    }
+
+    /// How many of them by a reset; only the low bits.
+    fn resets_since(self, start: Self) -> u64 {
+        self.resets.wrapping_sub(start.resets) % (1 << Self::RESET_BITS)
+    }
+
     /// The word, with numbers that begin anew when their bits are used up.
     fn word(self) -> u64 {
         let resets = self.resets % (1 << Self::RESET_BITS);
@@ -135,7 +145,13 @@ impl Barrier {
                 .position(|seat| seat.compare_exchange(0, fresh).is_ok());
             if let Some(n) = free {
                 let barrier = self.clone();
-                return Ok(Party { barrier, n, me });
+                let panicking = std::thread::panicking();
+                return Ok(Party {
+                    barrier,
+                    n,
+                    me,
+                    panicking,
+                });
             }
             // Not simply taken over: those who count on the dead one are to know.
             if !self.any_dead(|_| true)? {
@@ -220,10 +236,13 @@ impl Barrier {
 ///
 /// A forked child does not have the seat of its parent: it takes one of its own.
 #[derive(Debug)]
+#[must_use = "the seat is given back as soon as it is dropped"]
 pub struct Party {
     barrier: Barrier,
     n: usize,
     me: Me,
+    /// Whether this thread was unwinding already when it took the seat.
+    panicking: bool,
 }
 
 impl Party {
@@ -240,7 +259,8 @@ impl Party {
     /// Waits until all parties wait. After `timeout` it breaks the barrier, for all.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait), and [`BarrierError::TimedOut`].
+    /// As [`wait`](Self::wait), and [`BarrierError::TimedOut`]. After any error of either the barrier
+    /// is broken, but for [`BarrierError::Inherited`].
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<BarrierWaitResult, BarrierError> {
         self.wait_until(bell::after(timeout))
     }
@@ -262,14 +282,17 @@ impl Party {
         let met = look()
             .or_else(|| bell::spin(look))
             .or_else(|| bell.wait(&mut look_again, deadline));
-        if let Some(met) = met {
-            return met;
-        }
+        let error = match met {
+            None => BarrierError::TimedOut,
+            // It has arrived and cannot take that back, so the others must not count on it.
+            Some(Err(error @ BarrierError::Participant(_))) => error,
+            Some(met) => return met,
+        };
         barrier.break_at(start);
-        // Unless the last one has come just now, or another has broken it before.
+        // Unless the last one has come just now.
         match look() {
-            Some(Err(BarrierError::Broken)) | None => Err(BarrierError::TimedOut),
-            Some(met) => met,
+            Some(Ok(met)) => Ok(met),
+            _ => Err(error),
         }
     }
 
@@ -289,8 +312,9 @@ impl Party {
         loop {
             let state = barrier.state();
             if state != start {
-                // Without this party no round is complete: so it was this one, or a reset.
-                return if state.resets == start.resets && state.round != start.round {
+                // Without this party only one more round can be complete, the one that it has
+                // arrived at. All other steps were resets.
+                return if state.rounds_since(start) != state.resets_since(start) {
                     Ok(Some(met(false)))
                 } else {
                     Err(BarrierError::Broken)
@@ -320,7 +344,7 @@ impl Party {
 impl Drop for Party {
     fn drop(&mut self) {
         if self.me.is_here() {
-            if std::thread::panicking() {
+            if std::thread::panicking() && !self.panicking {
                 self.barrier.break_at(self.barrier.state());
             }
             self.barrier.seats[self.n].store(0);
@@ -358,8 +382,8 @@ pub enum BarrierError {
         "the barrier is broken: a party died, panicked or came too late; see who goes on, then call reset"
     )]
     Broken,
-    /// Not all parties came in time. The barrier is broken now.
-    #[error("not all parties came in time, and the barrier is broken now; call reset to go on")]
+    /// Not all parties came in time, so the barrier was broken.
+    #[error("not all parties came in time, so the barrier was broken for all; call reset to go on")]
     TimedOut,
     /// All seats belong to the living.
     #[error(

@@ -61,7 +61,8 @@ impl Once {
     /// Calls `f`, unless it has been done; waits while another process or thread is at it.
     ///
     /// # Errors
-    /// [`OnceError::Reentrant`]; [`OnceError::Participant`].
+    /// [`OnceError::Reentrant`]; [`OnceError::Inherited`]; [`OnceError::Overwritten`];
+    /// [`OnceError::Participant`].
     pub fn call_once(&self, f: impl FnOnce()) -> Result<(), OnceError> {
         self.call_until(f, None)
     }
@@ -108,33 +109,38 @@ impl Once {
                 return Err(OnceError::Running { pid });
             }
         }
-        let mut turn = Turn {
-            once: self,
-            me,
-            next: 0,
-        };
+        let turn = Turn { once: self, me };
         f();
-        turn.next = COMPLETE;
-        Ok(())
+        let done = turn.pass_on(COMPLETE);
+        std::mem::forget(turn);
+        done
     }
 }
 
-/// The turn to do it, passed on at the end, also by a panic.
+/// The turn to do it, given up by a panic.
 struct Turn<'a> {
     once: &'a Once,
     me: Me,
-    next: u64,
+}
+
+impl Turn<'_> {
+    fn pass_on(&self, next: u64) -> Result<(), OnceError> {
+        // A child that `f` has forked is not the one whose turn it is.
+        if !self.me.is_here() {
+            return Err(OnceError::Inherited);
+        }
+        let entry = &self.once.entry;
+        match entry.compare_exchange(self.me.owner.word(), next) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(OnceError::Overwritten),
+        }
+    }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        // A forked child that unwinds out of `f` is not the one whose turn it is.
-        if self.me.is_here() {
-            let _ = self
-                .once
-                .entry
-                .compare_exchange(self.me.owner.word(), self.next);
-        }
+        // What else was stored there stands.
+        let _ = self.pass_on(0);
     }
 }
 
@@ -154,6 +160,17 @@ pub enum OnceError {
     /// The thread that asks is at it: `f` has called the `Once` that it runs in.
     #[error("this thread is at it already: the closure calls the Once that it runs in")]
     Reentrant,
+    /// This process was forked by `f`, and has come back from it: the turn is its parent's.
+    #[error(
+        "this process was forked inside the closure, and the turn is its parent's; leave the child by exit"
+    )]
+    Inherited,
+    /// The closure has run, and its end could not be noted: something else has stored a value under the
+    /// key meanwhile.
+    #[error(
+        "somebody has changed the value of the key while the closure ran; leave the key to the Once alone"
+    )]
+    Overwritten,
     /// This process could not register, or not learn whether another one lives.
     #[error(transparent)]
     Participant(#[from] ParticipantError),
@@ -165,6 +182,8 @@ impl From<OnceError> for io::Error {
             OnceError::Participant(error) => return error.into(),
             OnceError::Running { .. } => io::ErrorKind::WouldBlock,
             OnceError::Reentrant => io::ErrorKind::Deadlock,
+            OnceError::Inherited => io::ErrorKind::InvalidInput,
+            OnceError::Overwritten => io::ErrorKind::InvalidData,
         };
         io::Error::new(kind, error)
     }

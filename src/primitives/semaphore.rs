@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Me, entries};
 use crate::dict::{AtomicDict, Entry};
 use crate::error::{InsertError, ParticipantError};
-use crate::raw::bell::{self, Bell};
+use crate::raw::bell::{self, Bell, LONGEST_SLEEP};
 use crate::raw::lock::{Holder, LockWord, NotTaken};
 use crate::raw::owner::Owner;
 
@@ -78,24 +78,27 @@ impl Semaphore {
     /// # Errors
     /// As [`acquire`](Self::acquire), and [`AcquireError::NoPermits`].
     pub fn try_acquire(&self) -> Result<Permit, AcquireError> {
-        self.acquire_until(Some(Instant::now()))
+        let first = self.permits.first().ok_or(AcquireError::NoPermits)?;
+        let me = Me::new(first.segment())?;
+        let taken = self.take_free(me)?;
+        let taken = taken.map_or_else(|| self.take_free_or_dead(me), |permit| Ok(Some(permit)));
+        taken?.ok_or(AcquireError::NoPermits)
     }
 
     fn acquire_until(&self, deadline: Option<Instant>) -> Result<Permit, AcquireError> {
         let Some(first) = self.permits.first() else {
             return Err(AcquireError::NoPermits);
         };
-        let segment = first.segment();
-        let me = Me::new(segment)?;
-        let free = || self.take(me, &|_| Ok(Holder::Alive)).transpose();
+        let me = Me::new(first.segment())?;
+        let free = || self.take_free(me).transpose();
+        // The kernel is asked about each holder, so not at every ring.
+        let mut asked = None;
         let free_or_dead = || {
-            let judge = |owner: Owner| {
-                Ok(match segment.is_alive(owner.id())? {
-                    true => Holder::Alive,
-                    false => Holder::Dead,
-                })
-            };
-            self.take(me, &judge).transpose()
+            let due = asked.is_none_or(|asked: Instant| asked.elapsed() >= LONGEST_SLEEP);
+            free().or_else(|| {
+                asked = if due { Some(Instant::now()) } else { asked };
+                due.then(|| self.take_free_or_dead(me).transpose())?
+            })
         };
         let taken = free()
             .or_else(|| bell::spin(free))
@@ -104,6 +107,20 @@ impl Semaphore {
             None => Err(AcquireError::NoPermits),
             Some(taken) => Ok(taken?),
         }
+    }
+
+    fn take_free(&self, me: Me) -> Result<Option<Permit>, ParticipantError> {
+        self.take(me, &|_| Ok(Holder::Alive))
+    }
+
+    fn take_free_or_dead(&self, me: Me) -> Result<Option<Permit>, ParticipantError> {
+        let judge = |owner: Owner| {
+            Ok(match self.permits[0].segment().is_alive(owner.id())? {
+                true => Holder::Alive,
+                false => Holder::Dead,
+            })
+        };
+        self.take(me, &judge)
     }
 
     /// The first permit that can be had.
@@ -125,8 +142,8 @@ impl Semaphore {
         Ok(None)
     }
 
-    /// Number of permits that nobody has at this moment. Those of the dead are not among them until
-    /// somebody asks for one.
+    /// Number of permits that nobody has at this moment. Those of the dead are not among them: each is
+    /// taken over by somebody who asks for a permit when no other is free.
     pub fn available_permits(&self) -> usize {
         let words = self
             .permits

@@ -45,9 +45,7 @@ type Inode = (u64, u64);
 /// A mapped segment and what is needed to tell it from others.
 #[derive(Debug)]
 pub(crate) struct Backing {
-    /// Taken out by `drop`, and only there.
-    fd: ManuallyDrop<OwnedFd>,
-    inode: Inode,
+    fd: SegmentFd,
     mapping: Mapping,
     header: Header,
 }
@@ -66,24 +64,56 @@ impl Backing {
         self.fd.as_fd()
     }
 
-    /// Whether a descriptor leads to this very segment.
-    pub(super) fn is(&self, fd: BorrowedFd<'_>) -> bool {
-        rustix::fs::fstat(fd).is_ok_and(|stat| inode(&stat) == self.inode)
+    pub(super) fn fd(&self) -> &SegmentFd {
+        &self.fd
     }
 
     /// Whether the name leads to this very segment.
     pub(crate) fn is_current(&self, place: &Place) -> bool {
-        inode_at(&place.path()).is_ok_and(|inode| inode == self.inode)
+        inode_at(&place.path()).is_ok_and(|inode| inode == self.fd.inode)
     }
 }
 
-impl Drop for Backing {
+/// A descriptor of a segment, which the program may close behind our back: to become a daemon, say. Then
+/// the number may be another file's.
+#[derive(Debug)]
+pub(super) struct SegmentFd {
+    /// Taken out by `drop`, and only there.
+    fd: ManuallyDrop<OwnedFd>,
+    inode: Inode,
+}
+
+impl SegmentFd {
+    fn new(fd: OwnedFd, stat: &Stat) -> Self {
+        let (fd, inode) = (ManuallyDrop::new(fd), inode(stat));
+        Self { fd, inode }
+    }
+
+    /// Whether it still leads to the segment.
+    pub(super) fn is_open(&self) -> bool {
+        rustix::fs::fstat(&*self.fd).is_ok_and(|stat| inode(&stat) == self.inode)
+    }
+
+    /// `fd` as another descriptor of the same segment, if it is one.
+    pub(super) fn same(&self, fd: OwnedFd) -> Option<Self> {
+        let stat = rustix::fs::fstat(&fd).ok()?;
+        (inode(&stat) == self.inode).then(|| Self::new(fd, &stat))
+    }
+}
+
+impl AsFd for SegmentFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for SegmentFd {
     fn drop(&mut self) {
-        // A program that closes all descriptors (to become a daemon, say) may have given our number
-        // to another file since. That one is not ours to close.
+        let is_open = self.is_open();
         // SAFETY: `self.fd` is not used again: this is the end of the only function that takes it.
         let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
-        if !rustix::fs::fstat(&fd).is_ok_and(|stat| inode(&stat) == self.inode) {
+        // Another file's number is not ours to close.
+        if !is_open {
             std::mem::forget(fd);
         }
     }
@@ -251,8 +281,7 @@ fn fill(
         })?;
     let stat = rustix::fs::fstat(&file).map_err(failed("fstat"))?;
     Ok(Backing {
-        fd: ManuallyDrop::new(file.into()),
-        inode: inode(&stat),
+        fd: SegmentFd::new(file.into(), &stat),
         mapping,
         header: *header,
     })
@@ -402,8 +431,7 @@ fn attach(
             },
         })?;
     Ok(Backing {
-        fd: ManuallyDrop::new(file.into()),
-        inode: inode(stat),
+        fd: SegmentFd::new(file.into(), stat),
         mapping,
         header,
     })
@@ -552,8 +580,8 @@ pub(crate) fn unlink_own(
     patience: Duration,
 ) -> Result<(), UnlinkError> {
     match open_file(place, options, OFlags::RDWR) {
-        Ok((fd, stat)) if inode(&stat) == backing.inode => {
-            unlink_inode(place, &File::from(fd), backing.inode, patience).map(|_| ())
+        Ok((fd, stat)) if inode(&stat) == backing.fd.inode => {
+            unlink_inode(place, &File::from(fd), backing.fd.inode, patience).map(|_| ())
         }
         Ok(_) | Err(OpenError::NotFound { .. }) => Ok(()),
         Err(error) => Err(unlink_error(error)),

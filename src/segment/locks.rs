@@ -4,7 +4,6 @@
 
 #![allow(unsafe_code)]
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -18,7 +17,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::name::Place;
-use super::os::Backing;
+use super::os::{Backing, SegmentFd};
 use crate::error::ParticipantError;
 use crate::raw::header::GRAIN;
 use crate::raw::participants::ByteLocks;
@@ -26,7 +25,7 @@ use crate::raw::participants::ByteLocks;
 /// An open file description of a segment. The locks that are taken by way of it are its own, and last
 /// as long as it does.
 #[derive(Debug)]
-pub(super) struct Description(File);
+pub(super) struct Description(SegmentFd);
 
 impl ByteLocks for Description {
     fn try_lock(&self, byte: u64) -> io::Result<bool> {
@@ -60,14 +59,15 @@ impl Description {
     pub(super) fn open(backing: &Backing, place: Option<&Place>) -> Result<Self, ParticipantError> {
         let again = |path: &Path, flags| {
             let flags = flags | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            let file = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
-            Ok(Some(File::from(file)).filter(|file| backing.is(file.as_fd())))
+            let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
+            Ok(backing.fd().same(fd))
         };
         // By the descriptor, whatever has become of the name; if the program has closed it behind our
         // back, by the name, if that still leads here.
         // (Not by a number that is another file's by now: that one is not ours to open.)
         let fd = format!("/proc/thread-self/fd/{}", backing.as_fd().as_raw_fd());
-        let by_fd = if backing.is(backing.as_fd()) {
+        let is_open = backing.fd().is_open();
+        let by_fd = if is_open {
             again(Path::new(&fd), OFlags::empty())
         } else {
             Ok(None)
@@ -77,7 +77,11 @@ impl Description {
             (by_fd, _) => by_fd,
         };
         match found {
-            Ok(Some(file)) => Ok(Self(file)),
+            Ok(Some(fd)) => Ok(Self(fd)),
+            Err(Errno::NOENT) if is_open => Err(ParticipantError::Os {
+                call: "open by way of /proc (is it mounted?)",
+                source: Errno::NOENT.into(),
+            }),
             Ok(None) | Err(Errno::NOENT) => Err(ParticipantError::DescriptorClosed),
             Err(Errno::ACCESS | Errno::PERM) => Err(ParticipantError::NotPermitted),
             Err(errno) => Err(ParticipantError::Os {
@@ -87,8 +91,8 @@ impl Description {
         }
     }
 
-    /// Binds its locks to the life of this process.
-    pub(super) fn pin(self) -> io::Result<Pin> {
+    /// Binds its locks to the life of this process. They end with this value if that fails.
+    pub(super) fn pin(&self) -> io::Result<Pin> {
         let bytes = GRAIN as usize;
         let (prot, flags) = (ProtFlags::empty(), MapFlags::SHARED);
         // SAFETY: a fresh mapping at an address of the kernel's choice: it aliases no Rust object.
@@ -116,11 +120,12 @@ impl Backing {
         place: Option<&Place>,
     ) -> Result<bool, ParticipantError> {
         // The description that the segment was attached by holds no such locks itself, so it sees
-        // those of all, this process's own included.
-        let locked = if self.is(self.as_fd()) {
-            is_locked(self.as_fd(), byte)
-        } else {
-            Description::open(self, place)?.is_locked(byte)
+        // those of all, this process's own included. If the program closes it behind our back, the
+        // number may be another file's by now, where the byte is free: so who answers "free" must be
+        // the segment after that as well.
+        let locked = match is_locked(self.as_fd(), byte) {
+            Ok(locked) if locked || self.fd().is_open() => Ok(locked),
+            _ => Description::open(self, place)?.is_locked(byte),
         };
         locked.map_err(|source| ParticipantError::Os {
             call: "fcntl(F_OFD_GETLK)",

@@ -5,6 +5,7 @@
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::time::Duration;
 
 use super::locks::{Description, Pin};
 use super::{Participant, Segment};
@@ -12,6 +13,10 @@ use crate::error::ParticipantError;
 use crate::process;
 use crate::raw::participants::{ParticipantId, life};
 use crate::sync::Access;
+
+/// How long to wait for a place when all seem to be taken: threads of one process that register at once
+/// each take one for a moment, and give it back.
+const PAUSES_MS: [u64; 4] = [1, 3, 10, 30];
 
 /// The registrations of this process and of those that it was forked from, the latest first.
 ///
@@ -25,16 +30,11 @@ struct Membership {
     /// The process that it belongs to.
     token: u64,
     id: ParticipantId,
-    /// Keeps the kernel's lock on the byte that says that we live. `None` once it is given up.
+    /// Keeps the kernel's lock on the byte that says that we live. Taken out by the `drop` of the list,
+    /// and only there.
     pin: Option<Pin>,
     previous: *mut Membership,
 }
-
-// SAFETY: the pointers of the list lead to elements that are shared until `drop`, and never changed
-// in between; their content may be used from any thread.
-unsafe impl Send for Memberships {}
-// SAFETY: as above.
-unsafe impl Sync for Memberships {}
 
 impl Memberships {
     fn latest(&self) -> Option<&Membership> {
@@ -116,16 +116,29 @@ impl Segment {
         let table = self.layout().participants;
         let description = Description::open(&self.backing, self.place.as_ref())?;
         let pid = rustix::process::getpid().as_raw_nonzero().get() as u32;
-        let id = table
-            .register(pid, token, &description)
-            .map_err(os_error("fcntl(F_OFD_SETLK)"))?
-            .ok_or(ParticipantError::TooMany {
+        let mut pauses = PAUSES_MS.into_iter();
+        let id = loop {
+            let registered = table.register(pid, token, &description);
+            if let Some(id) = registered.map_err(os_error("fcntl(F_OFD_SETLK)"))? {
+                break id;
+            }
+            if let Some(id) = self.registered(token) {
+                return Ok(id);
+            }
+            let pause = pauses.next().ok_or(ParticipantError::TooMany {
                 limit: table.slots(),
             })?;
+            std::thread::sleep(Duration::from_millis(pause));
+        };
+        // Still by the description, which must live until `leave` is done.
         let pin = description.pin().map_err(|source| {
             table.leave(id);
             os_error("mmap or madvise")(source)
         })?;
+        // The number of the description may have become another file's on the way.
+        if !self.is_alive(id)? {
+            return Err(ParticipantError::DescriptorClosed);
+        }
         let membership = Membership {
             token,
             id,

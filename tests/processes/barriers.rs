@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use forkmap::{AtomicDict, Barrier, BarrierError};
+use forkmap::{AtomicDict, Barrier, BarrierError, InsertError};
 use libtest_mimic::Trial;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -63,6 +63,7 @@ fn rounds() {
         for round in 1..=ROUNDS {
             dict.store(ARRIVED + me, round).unwrap();
             let met = party.wait_timeout(PATIENCE).unwrap();
+            assert_eq!(met.round(), round - 1);
             if met.is_leader() {
                 dict.fetch_add(LEADERS + round, 1).unwrap();
             }
@@ -175,6 +176,16 @@ fn timeout() {
 
 fn seats() {
     let (dict, barrier) = barrier(2);
+    let full = Barrier::new(&dict, u64::MAX, 1).unwrap_err();
+    assert!(matches!(full, InsertError::TooManyKeys { .. }), "{full}");
+    let full = Barrier::new(&dict, 0, dict.capacity()).unwrap_err();
+    assert!(matches!(full, InsertError::TooManyKeys { .. }), "{full}");
+    assert!(dict.len() <= 3, "keys were used up for nothing");
+    let nobodys = Barrier::new(&dict, 1000, 0).unwrap();
+    assert!(matches!(
+        nobodys.join(),
+        Err(BarrierError::Full { parties: 0 })
+    ));
     let mut mine = barrier.join().unwrap();
     // A seat is given back by a drop, and not by a copy of it in a child.
     Peer::fork(|| {
@@ -210,8 +221,9 @@ fn seats() {
         party.wait_timeout(PATIENCE).unwrap();
         party.wait_timeout(PATIENCE).unwrap();
     });
-    mine.wait_timeout(PATIENCE).unwrap();
-    mine.wait_timeout(PATIENCE).unwrap();
+    // The round that broke counts, and the reset began the next.
+    assert_eq!(mine.wait_timeout(PATIENCE).unwrap().round(), 1);
+    assert_eq!(mine.wait_timeout(PATIENCE).unwrap().round(), 2);
     replacement.join();
     // A panic breaks it.
     Peer::fork(|| {
