@@ -329,9 +329,10 @@ pub enum ReplaceError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParticipantError {
-    /// As many living processes as fit have an identity in the segment.
+    /// As many as fit have an identity in the segment: each attachment of a living process that has
+    /// used what blocks. (Or some are just coming or going, and have been for 50 ms.)
     #[error(
-        "the segment has room for {limit} participants, and as many living processes are; end some, or create it with a larger option participants"
+        "the segment has room for {limit} participants, and as many live; end some, or create it with a larger option participants"
     )]
     TooMany {
         /// How many fit.

@@ -15,7 +15,8 @@ use crate::sync::Word;
 ///
 /// It keeps the segment attached, so it may outlive the dictionary that it comes from. A slot belongs
 /// to its key for the life of the segment, so an entry never goes stale, and no operation on it can
-/// fail. Every operation is sequentially consistent. `load`, `store`, `swap`, `fetch_add`,
+/// fail. Every operation is sequentially consistent, and one that changes the value wakes those who wait
+/// for it. `load`, `store`, `swap`, `fetch_add`,
 /// `fetch_sub` and `compare_exchange` are one instruction and so wait-free (x86-64, and AArch64 with
 /// LSE); the others are lock-free loops, as the table at [`AtomicDict`](crate::AtomicDict) says.
 ///

@@ -29,8 +29,8 @@ use crate::sync::Access;
 /// for the life of the segment. There is no `remove` and no `clear`.
 ///
 /// **What you get for it:** [`fetch_add`](Self::fetch_add), [`store`](Self::store) and
-/// [`swap`](Self::swap) on a key that is there are one look-up and one machine instruction; an
-/// [`Entry`] skips the look-up. A process that is killed or stopped at any instruction delays nobody
+/// [`swap`](Self::swap) on a key that is there are one look-up, one machine instruction, and a look
+/// whether anybody waits for it; an [`Entry`] skips the look-up. A process that is killed or stopped at any instruction delays nobody
 /// and leaves nothing half done: one word decides everything.
 ///
 /// # Values and slots
@@ -55,8 +55,9 @@ use crate::sync::Access;
 /// | operations | progress |
 /// |---|---|
 /// | finding the slot of a key, claiming one | wait-free: at most `capacity()` steps, each one instruction (as below) |
-/// | `load get contains_key store swap fetch_add fetch_sub compare_exchange` | wait-free: the look-up and one instruction (x86-64, and AArch64 with LSE) |
+/// | `load get contains_key store swap fetch_add fetch_sub compare_exchange` | wait-free: the look-up and one instruction (x86-64, and AArch64 with LSE); those that change something then load one flag, and make a system call (`futex`) if somebody waits |
 /// | `fetch_and fetch_or fetch_xor fetch_min fetch_max fetch_update fetch_add_bounded fetch_sub_bounded` | lock-free: the look-up and a compare-exchange loop, which turns only when another operation on the same value took effect. (`fetch_and`, `fetch_or`, `fetch_xor` whose result is not used may become one instruction on x86-64; AArch64 with LSE has all but the last three in one) |
+/// | `wait_while wait_until`, with a timeout or without | blocking |
 /// | `len is_empty iter keys` | wait-free, visits all slots |
 /// | attaching, closing | system calls |
 ///
@@ -77,7 +78,9 @@ use crate::sync::Access;
 /// that had threads when it forked.
 ///
 /// An attachment costs one mapping and one descriptor (close-on-exec), whatever the number of clones
-/// and entries. The descriptor may be closed behind its back: nothing but handing it over needs it.
+/// and entries, and one page more once the process takes part in what blocks ([`Lock`](crate::Lock) and
+/// its like). The descriptor may be closed behind its back: only handing it over needs it, and, in a
+/// segment without a name, what blocks.
 ///
 /// # Examples
 ///

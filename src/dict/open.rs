@@ -38,7 +38,7 @@ impl Options<AtomicDict> {
         self
     }
 
-    /// How many bytes a segment of this capacity takes: 32 a key, 32 a participant and 1,344, in
+    /// How many bytes a segment of this capacity takes: 32 a key, 32 a participant and 1,360, in
     /// steps of 4,096.
     ///
     /// # Errors

@@ -14,8 +14,8 @@ use crate::sync::Access;
 /// looks a hundred times, then sleeps (a futex on Linux; elsewhere it looks every 5 ms). No wake-up is
 /// lost: a change that is complete before the sleep begins is seen, one after that ends it. Not every
 /// value that was there in between is seen: who is woken looks at what is there by then. If whoever
-/// made the change is killed or stopped before it has woken anybody, the waiter looks by itself after
-/// 50 ms.
+/// made the change (or gave the key its slot) is killed or stopped before it has woken anybody, the
+/// waiter looks by itself after 50 ms.
 ///
 /// Who waits for a value that changes all the time is woken each time, and costs those who change it a
 /// system call each time: better wait for another one that is changed when it matters.

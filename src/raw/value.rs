@@ -10,7 +10,8 @@ use crate::sync::{Ordering::SeqCst, Word};
 /// order makes that come out right without the caller having to think of fences. On x86-64 the
 /// read-modify-writes cost the same under every ordering, and so do loads.
 ///
-/// Every operation that changes the word rings its bell; there is no other way to change it.
+/// Every operation that changes the word rings its bell. (Locks do their own waking, by way of
+/// [`word`](Self::word).)
 #[derive(Debug, Clone, Copy)]
 pub struct Value<'a> {
     word: &'a Word,

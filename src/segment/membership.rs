@@ -135,7 +135,10 @@ impl Segment {
             table.leave(id);
             os_error("mmap or madvise")(source)
         })?;
-        // The number of the description may have become another file's on the way.
+        drop(description);
+        // Its number may have become another file's on the way. (Asked when it is closed: where the
+        // program has closed the attachment's own, it may have had that number, and no description
+        // sees its own locks.)
         if !self.is_alive(id)? {
             return Err(ParticipantError::DescriptorClosed);
         }

@@ -154,8 +154,9 @@ impl<T> Options<T> {
         self
     }
 
-    /// How many processes at once may have an identity in the segment: at least so many, up to 4,094,
-    /// 32 bytes each; 256 unless set.
+    /// How many may have an identity in the segment at once: at least so many, up to 4,094, 32 bytes
+    /// each; 256 unless set. The kernel keeps their locks in a list, so with thousands of them taking
+    /// part for the first time, and asking whether an owner lives, take a tenth of a millisecond.
     ///
     /// A process needs one for what must be taken back from it when it dies: holding a
     /// [`Lock`](crate::Lock), a permit of a [`Semaphore`](crate::Semaphore), a seat at a
