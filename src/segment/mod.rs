@@ -8,13 +8,7 @@ mod options;
 mod pinned;
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
-mod locks;
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
-mod membership;
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
-mod memory;
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
-#[path = "linux.rs"]
+#[path = "linux/mod.rs"]
 mod os;
 #[cfg(any(not(target_os = "linux"), feature = "portable"))]
 #[path = "portable.rs"]
@@ -54,7 +48,7 @@ pub(crate) struct Segment {
     /// The process that created it and whose last handle takes the name away, if any does.
     unlinker: Option<u64>,
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
-    memberships: membership::Memberships,
+    memberships: os::Memberships,
 }
 
 /// A process that has an identity in a segment, as
@@ -194,7 +188,7 @@ impl Segment {
             options: options.clone(),
             unlinker,
             #[cfg(all(target_os = "linux", not(feature = "portable")))]
-            memberships: membership::Memberships::default(),
+            memberships: os::Memberships::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Segments on other systems, by way of the `shared_memory` crate: POSIX shared memory objects.
 //!
 //! What it cannot do, it refuses: other directories, modes and owners, read-only attach, anonymous
-//! segments. What it does less well than `linux.rs` is listed in `docs/DESIGN.md`: a half-made
+//! segments. What it does less well than `linux` is listed in `docs/DESIGN.md`: a half-made
 //! segment has its name already, so the first word of the header is stored last, and who opens waits
 //! for it for a second; pages are not reserved; taking a name away is not atomic.
 

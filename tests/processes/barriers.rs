@@ -1,14 +1,16 @@
 //! Barriers: all or nobody, also when parties are killed.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use forkmap::{AtomicDict, Barrier, BarrierError, InsertError};
 use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::peer::{Latencies, PATIENCE, Peer, await_value, watchdog};
+use crate::peer::{Latencies, PATIENCE, Peer, await_value, sleep_for_ever, watchdog};
 use crate::{Role, run, test};
 
 const PARTIES: usize = 4;
@@ -28,6 +30,8 @@ pub(crate) const ROLES: &[Role] = &[
     ("barrier-kills", |_| kills()),
     ("barrier-timeout", |_| timeout()),
     ("barrier-seats", |_| seats()),
+    ("barrier-stopped", |_| stopped()),
+    ("barrier-who-lives", |_| cannot_learn_who_lives()),
 ];
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -43,6 +47,12 @@ pub(crate) fn tests() -> Vec<Trial> {
         }),
         test("seats_are_of_the_living_and_not_inherited", || {
             run("barrier-seats", &[]);
+        }),
+        test("a_party_that_oversleeps_a_reset_has_passed", || {
+            run("barrier-stopped", &[]);
+        }),
+        test("a_party_that_cannot_wait_breaks_the_barrier", || {
+            run("barrier-who-lives", &[]);
         }),
     ]
 }
@@ -204,7 +214,7 @@ fn seats() {
     let victim = Peer::fork(|| {
         let _party = barrier.join().unwrap();
         dict.store(STEP, 1).unwrap();
-        crate::peer::sleep_for_ever();
+        sleep_for_ever();
     });
     await_value(&dict, STEP, 1);
     assert!(matches!(
@@ -236,4 +246,91 @@ fn seats() {
     })
     .join();
     assert!(matches!(mine.wait(), Err(BarrierError::Broken)));
+}
+
+/// Waits until who has the first seat has come to that round, counted from 1.
+fn await_arrival(dict: &AtomicDict, round: u64) {
+    let arrived = |seat| seat % (1 << 24) == round;
+    let seen = dict.wait_until_timeout(BARRIER + 1, arrived, PATIENCE);
+    assert!(seen.is_some(), "not there for round {round}");
+}
+
+/// A party sleeps while the round that it has arrived at ends, and more happens after that. All who
+/// were in a round are told the same of it, however late they look.
+fn stopped() {
+    let (dict, barrier) = barrier(3);
+    let sleeper = Peer::fork(|| {
+        let mut party = barrier.join().unwrap();
+        dict.store(JOINED, 1).unwrap();
+        let met = party.wait().unwrap();
+        assert_eq!(met.round(), 0);
+        dict.store(PASSED, 1).unwrap();
+        // The second sleep is through a round that breaks, and two resets.
+        assert!(matches!(party.wait(), Err(BarrierError::Broken)));
+        assert_eq!(party.wait().unwrap().round(), 4);
+    });
+    await_value(&dict, JOINED, 1);
+    await_arrival(&dict, 1);
+    sleeper.stop();
+    let victim = Peer::fork(|| {
+        let mut party = barrier.join().unwrap();
+        party.wait().unwrap();
+        dict.store(STEP, 1).unwrap();
+        sleep_for_ever();
+    });
+    let mut party = barrier.join().unwrap();
+    assert_eq!(party.wait_timeout(PATIENCE).unwrap().round(), 0);
+    await_value(&dict, STEP, 1);
+    victim.kill();
+    let broken = party.wait();
+    assert!(matches!(broken, Err(BarrierError::Broken)), "{broken:?}");
+    barrier.reset().unwrap();
+    sleeper.signal(Signal::SIGCONT);
+    await_value(&dict, PASSED, 1);
+    // Round 1 broke, so this is round 2, and its arrivals are those for 3.
+    await_arrival(&dict, 3);
+    sleeper.stop();
+    for _ in 0..2 {
+        let late = party.wait_timeout(Duration::from_millis(1));
+        assert!(matches!(late, Err(BarrierError::TimedOut)), "{late:?}");
+        barrier.reset().unwrap();
+    }
+    sleeper.signal(Signal::SIGCONT);
+    let third = Peer::fork(|| {
+        let met = barrier.join().unwrap().wait().unwrap();
+        assert_eq!(met.round(), 4);
+    });
+    assert_eq!(party.wait_timeout(PATIENCE).unwrap().round(), 4);
+    third.join();
+    sleeper.join();
+}
+
+/// Who has arrived and then gets an error other than that the barrier is broken is not at that round
+/// any more, and must not be counted among those who are.
+fn cannot_learn_who_lives() {
+    let (dict, barrier) = barrier(3);
+    let mut late = barrier.join().unwrap();
+    let waiting = Peer::fork(|| {
+        let mut party = barrier.join().unwrap();
+        dict.store(JOINED, 1).unwrap();
+        let met = party.wait();
+        assert!(matches!(met, Err(BarrierError::Broken)), "{met:?}");
+    });
+    await_value(&dict, JOINED, 1);
+    let failing = Peer::fork(|| {
+        let mut party = barrier.join().unwrap();
+        nix::unistd::close(dict.as_fd().as_raw_fd()).unwrap();
+        // It has to ask whether the late party lives, and has nothing to ask by.
+        let met = party.wait();
+        assert!(matches!(met, Err(BarrierError::Participant(_))), "{met:?}");
+        dict.store(STEP, 1).unwrap();
+        // Its seat stays taken.
+        await_value(&dict, GO, 1);
+    });
+    await_value(&dict, STEP, 1);
+    let met = late.wait_timeout(PATIENCE);
+    assert!(matches!(met, Err(BarrierError::Broken)), "{met:?}");
+    waiting.join();
+    dict.store(GO, 1).unwrap();
+    failing.join();
 }

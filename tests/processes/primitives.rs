@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use forkmap::{AcquireError, AtomicDict, Once, OnceError, Semaphore};
 use libtest_mimic::Trial;
+use nix::unistd::{ForkResult, fork};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -27,6 +28,8 @@ pub(crate) const ROLES: &[Role] = &[
     ("once-race", |_| once_race()),
     ("once-kills", |_| once_kills()),
     ("once-errors", |_| once_errors()),
+    ("once-forks", |_| once_forks()),
+    ("once-overwritten", |_| once_overwritten()),
 ];
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -51,6 +54,15 @@ pub(crate) fn tests() -> Vec<Trial> {
         }),
         test("a_once_that_panics_recurs_or_hangs_is_told", || {
             run("once-errors", &[]);
+        }),
+        test(
+            "a_child_that_comes_back_from_a_once_has_not_done_it",
+            || {
+                run("once-forks", &[]);
+            },
+        ),
+        test("a_once_whose_key_is_overwritten_is_not_done", || {
+            run("once-overwritten", &[]);
         }),
     ]
 }
@@ -295,5 +307,46 @@ fn once_errors() {
     next.join();
     assert!(once.is_completed());
     once.call_once(|| unreachable!()).unwrap();
+    assert_eq!(dict.load(DONE), 1);
+}
+
+/// The closure forks, and both come back from it: the turn is the parent's.
+fn once_forks() {
+    let dict = dict();
+    let once = Once::new(&dict, KEY).unwrap();
+    let mut in_child = false;
+    let result = once.call_once(|| {
+        // SAFETY: a role runs in a process with one thread, so the child may do anything.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => in_child = true,
+            ForkResult::Parent { child } => Peer(child).join(),
+        }
+    });
+    if in_child {
+        // The parent, still in the closure, looks at how this ends.
+        let told = matches!(result, Err(OnceError::Inherited));
+        let good = told && !once.is_completed();
+        std::process::exit(i32::from(!good));
+    }
+    result.unwrap();
+    assert!(once.is_completed());
+}
+
+/// Something else is stored under the key before the closure is done, so nobody can see that it is.
+fn once_overwritten() {
+    let dict = dict();
+    let once = Once::new(&dict, KEY).unwrap();
+    for value in [7, 0] {
+        let result = once.call_once(|| {
+            Peer::fork(|| dict.store(KEY, value).unwrap()).join();
+        });
+        assert!(matches!(result, Err(OnceError::Overwritten)), "{result:?}");
+        assert!(!once.is_completed());
+        assert_eq!(dict.load(KEY), value, "what was stored stands");
+        dict.store(KEY, 0).unwrap();
+    }
+    once.call_once(|| _ = dict.fetch_add(DONE, 1).unwrap())
+        .unwrap();
+    assert!(once.is_completed());
     assert_eq!(dict.load(DONE), 1);
 }

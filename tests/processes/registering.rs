@@ -5,10 +5,15 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Barrier;
+use std::time::Duration;
 
 use forkmap::{AtomicDict, Lock, LockError, Participant, ParticipantError};
 use libtest_mimic::Trial;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
 use nix::unistd::{Uid, geteuid, setuid};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::common::Name;
 use crate::peer::{HOLDERS, LOCK, Peer, await_value, held, holder, watchdog};
@@ -20,6 +25,8 @@ pub(crate) const ROLES: &[Role] = &[
     ("table-full", |_| table_full()),
     ("listed", |_| listed()),
     ("threads-register", |_| threads_register()),
+    ("threads-in-a-small-table", |_| threads_in_a_small_table()),
+    ("no-page", |_| no_page()),
     ("two-attachments", |args| two_attachments(&args[0])),
     ("churn", |args| churn(&args[0])),
 ];
@@ -44,6 +51,12 @@ pub(crate) fn tests() -> Vec<Trial> {
         }),
         test("threads_that_register_at_once_are_one_participant", || {
             run("threads-register", &[]);
+        }),
+        test("threads_that_register_at_once_need_one_place", || {
+            run("threads-in-a-small-table", &[]);
+        }),
+        test("who_cannot_register_changes_nobody_elses_record", || {
+            print!("{}", run("no-page", &[]));
         }),
         test("two_attachments_are_one_process", || {
             let name = Name::new("attachments");
@@ -250,6 +263,90 @@ fn threads_register() {
         lock(&dict, LOCK).unwrap();
         assert_eq!(dict.participants().unwrap(), all);
     }
+}
+
+/// More threads at once than the table has places, and one place is enough for all of them.
+fn threads_in_a_small_table() {
+    const THREADS: u64 = 8;
+    watchdog();
+    for round in 0..100 {
+        let dict = AtomicDict::options().participants(2).anonymous().unwrap();
+        // Every other time one of them is taken already.
+        let other = (round % 2 == 0).then(|| again(&dict));
+        if let Some(other) = &other {
+            lock(other, LOCK).unwrap();
+        }
+        let start = Barrier::new(THREADS as usize);
+        let refused: Vec<_> = std::thread::scope(|scope| {
+            let register = |n| {
+                let (dict, start) = (&dict, &start);
+                scope.spawn(move || {
+                    let lock = Lock::new(dict, LOCK + 1 + n).unwrap();
+                    start.wait();
+                    lock.lock().err().map(|error| error.to_string())
+                })
+            };
+            let threads: Vec<_> = (0..THREADS).map(register).collect();
+            let ends = threads.into_iter().map(|thread| thread.join().unwrap());
+            ends.flatten().collect()
+        });
+        assert!(refused.is_empty(), "round {round}: {refused:?}");
+        assert_eq!(alive(&dict).len(), 1 + usize::from(other.is_some()));
+    }
+}
+
+/// A process that cannot map the page that it would live by tries to register, again and again. It is
+/// stopped anywhere, and somebody else takes the place if it is free just then.
+fn no_page() {
+    const ROUNDS: u64 = 120;
+    const TRIES: u64 = 1;
+    watchdog();
+    let dict = AtomicDict::options()
+        .participants(2)
+        .capacity(2000)
+        .anonymous()
+        .unwrap();
+    lock(&dict, LOCK).unwrap();
+    let me = std::process::id();
+    let mut rng = SmallRng::seed_from_u64(11);
+    let mut taken = 0;
+    for round in 0..ROUNDS {
+        let before = dict.load(TRIES);
+        let peer = Peer::fork(|| {
+            let wanted = Lock::new(&dict, LOCK + 1).unwrap();
+            setrlimit(Resource::RLIMIT_AS, 1, 1).unwrap();
+            loop {
+                let error = wanted.try_lock().unwrap_err();
+                let expected = matches!(
+                    error,
+                    LockError::Participant(
+                        ParticipantError::Os {
+                            call: "mmap or madvise",
+                            ..
+                        } | ParticipantError::TooMany { .. }
+                    )
+                );
+                assert!(expected, "{error}");
+                dict.fetch_add(TRIES, 1).unwrap();
+            }
+        });
+        await_value(&dict, TRIES, before + 1);
+        std::thread::sleep(Duration::from_micros(rng.random_range(0..300)));
+        peer.stop();
+        let mine = again(&dict);
+        if alive(&dict).len() == 1 && lock(&mine, LOCK + 2).is_ok() {
+            let tries = dict.load(TRIES);
+            peer.signal(Signal::SIGCONT);
+            // Until it has come to the end of this try, if it is near that.
+            let soon = Duration::from_millis(10);
+            dict.wait_until_timeout(TRIES, |now| now > tries, soon);
+            let living: Vec<_> = alive(&dict).iter().map(|one| one.pid).collect();
+            assert_eq!(living, [me, me], "round {round}");
+            taken += 1;
+        }
+        peer.kill();
+    }
+    println!("{taken} of {ROUNDS} times the place was free");
 }
 
 fn two_attachments(name: &str) {

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use super::locks::{Description, Pin};
-use super::{Participant, Segment};
 use crate::error::ParticipantError;
 use crate::process;
 use crate::raw::participants::{ParticipantId, life};
+use crate::segment::{Participant, Segment};
 use crate::sync::Access;
 
 /// How long to wait for a place when all seem to be taken: threads of one process that register at once
@@ -23,7 +23,7 @@ const PAUSES_MS: [u64; 4] = [1, 3, 10, 30];
 /// A list and not a `OnceLock`: a lock that another thread held at a fork would stay locked in the
 /// child for ever. An element lives until the attachment ends.
 #[derive(Debug, Default)]
-pub(super) struct Memberships(AtomicPtr<Membership>);
+pub(crate) struct Memberships(AtomicPtr<Membership>);
 
 #[derive(Debug)]
 struct Membership {
@@ -160,7 +160,7 @@ impl Segment {
     }
 
     /// Gives up this process's place in the table, if it has one.
-    pub(super) fn leave(&self) {
+    pub(in crate::segment) fn leave(&self) {
         let id = process::token()
             .ok()
             .and_then(|token| self.registered(token));

@@ -16,11 +16,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use super::name::Place;
-use super::os::{Backing, SegmentFd};
+use super::{Backing, SegmentFd};
 use crate::error::ParticipantError;
 use crate::raw::header::GRAIN;
 use crate::raw::participants::ByteLocks;
+use crate::segment::name::Place;
 
 /// An open file description of a segment. The locks that are taken by way of it are its own, and last
 /// as long as it does.

@@ -1,0 +1,219 @@
+//! Creating a segment: whole, and then under its name.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::{Backing, Mapping, SegmentFd, memory, unlink};
+use crate::error::{CreateError, ReplaceError, UnlinkError};
+use crate::raw::header::Header;
+use crate::segment::UNLINK_PATIENCE;
+use crate::segment::name::Place;
+use crate::segment::options::SegmentOptions;
+use crate::sync::Access;
+
+/// How many bytes are reserved by one call. A call that a signal interrupts starts anew, so it must
+/// be short enough to end between two signals.
+const RESERVE_STEP: u64 = 256 * 1024;
+
+/// Creates a segment under a free name.
+pub(crate) fn create(
+    place: &Place,
+    options: &SegmentOptions,
+    header: &Header,
+) -> Result<Backing, CreateError> {
+    let backing = build_file(place, options, header)?;
+    publish(&backing, place)?;
+    Ok(backing)
+}
+
+/// Creates a segment, and takes the name away from whatever segment has it.
+pub(crate) fn replace(
+    place: &Place,
+    options: &SegmentOptions,
+    header: &Header,
+) -> Result<Backing, ReplaceError> {
+    // The new one is complete before the old one goes: if there is no room for both, the old stays.
+    let backing = build_file(place, options, header)?;
+    loop {
+        match publish(&backing, place) {
+            Err(CreateError::AlreadyExists { .. }) => {}
+            published => return Ok(published.map(|()| backing)?),
+        }
+        match unlink(place, options, UNLINK_PATIENCE, |_| Ok(())) {
+            Ok(()) | Err(UnlinkError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Creates a segment without a name, whose length nobody can change.
+pub(crate) fn anonymous(options: &SegmentOptions, header: &Header) -> Result<Backing, CreateError> {
+    let failed = |call| move |errno: Errno| os_create_error(call, "memory".into(), errno);
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = match rustix::fs::memfd_create("forkmap", flags | MemfdFlags::NOEXEC_SEAL) {
+        // Linux before 6.3 does not know the last flag.
+        Err(Errno::INVAL) => rustix::fs::memfd_create("forkmap", flags),
+        made => made,
+    }
+    .map_err(failed("memfd_create"))?;
+    let backing = fill(fd, None, options, header)?;
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(backing.as_fd(), seals).map_err(failed("fcntl(F_ADD_SEALS)"))?;
+    Ok(backing)
+}
+
+fn build_file(
+    place: &Place,
+    options: &SegmentOptions,
+    header: &Header,
+) -> Result<Backing, CreateError> {
+    let dir = place.dir();
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let fd = retry_on_intr(|| rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR)).map_err(
+        |errno| match errno {
+            Errno::ACCESS | Errno::PERM => CreateError::PermissionDenied { path: place.path() },
+            Errno::ROFS => CreateError::ReadOnlyFilesystem { path: place.path() },
+            Errno::NOENT | Errno::NOTDIR => CreateError::NoDirectory { dir: dir.to_path_buf() },
+            Errno::OPNOTSUPP | Errno::ISDIR => CreateError::NotSupported {
+                what: format!(
+                    "the file system of {} has no unnamed files (O_TMPFILE), which creation needs; name another directory with the option dir, on tmpfs, ext4 or xfs",
+                    dir.display()
+                ),
+            },
+            Errno::NOSPC | Errno::DQUOT => CreateError::NoSpace {
+                need: header.bytes,
+                free: None,
+                place: format!("{} (it may have no inodes left)", dir.display()),
+            },
+            _ => os_create_error("open(O_TMPFILE)", dir.display().to_string(), errno),
+        },
+    )?;
+    fill(fd, Some(dir), options, header)
+}
+
+/// Reserves the pages of a new file, sets its mode, writes its header and maps it.
+fn fill(
+    fd: OwnedFd,
+    dir: Option<&Path>,
+    options: &SegmentOptions,
+    header: &Header,
+) -> Result<Backing, CreateError> {
+    let place = || dir.map_or_else(|| "memory".to_owned(), |dir| dir.display().to_string());
+    let failed = |call| move |errno: Errno| os_create_error(call, place(), errno);
+    reserve(fd.as_fd(), dir, header.bytes)?;
+    // After the open, because the umask takes bits away from the mode given there.
+    rustix::fs::fchmod(&fd, Mode::from_raw_mode(options.mode)).map_err(failed("fchmod"))?;
+    let file = File::from(fd);
+    file.write_all_at(bytemuck::bytes_of(header), 0)
+        .map_err(|source| CreateError::Os {
+            call: "pwrite",
+            place: place(),
+            source,
+        })?;
+    if !memory::backs(file.as_fd()) {
+        // On a disk: a name that a power cut leaves must not lead to a header that it does not.
+        file.sync_all().map_err(|source| CreateError::Os {
+            call: "fsync",
+            place: place(),
+            source,
+        })?;
+    }
+    let mapping =
+        Mapping::map(file.as_fd(), header.bytes, Access::ReadWrite).map_err(|source| {
+            CreateError::Os {
+                call: "mmap",
+                place: place(),
+                source,
+            }
+        })?;
+    let stat = rustix::fs::fstat(&file).map_err(failed("fstat"))?;
+    Ok(Backing {
+        fd: SegmentFd::new(file.into(), &stat),
+        mapping,
+        header: *header,
+    })
+}
+
+/// Makes sure that every page is there: on a sparse file, the first access to a page for which there
+/// is no room would be a SIGBUS in whoever makes it.
+fn reserve(fd: BorrowedFd<'_>, dir: Option<&Path>, bytes: u64) -> Result<(), CreateError> {
+    let place = || dir.map_or_else(|| "memory".to_owned(), |dir| dir.display().to_string());
+    // Looked at first, so that a hopeless attempt does not fill the disk up before it fails. A file
+    // system without a limit of its own says that it has no blocks at all.
+    if let Some(free) = free_blocks(fd).filter(|&free| free < bytes) {
+        return Err(CreateError::NoSpace {
+            need: bytes,
+            free: Some(free),
+            place: place(),
+        });
+    }
+    if memory::backs(fd) {
+        // A memory file knows no limit, and a tmpfs may be as large as the machine: reserving more
+        // than there is would have the kernel kill processes, not return an error.
+        memory::check(bytes)?;
+    }
+    let mut start = 0;
+    while start < bytes {
+        let step = RESERVE_STEP.min(bytes - start);
+        let reserve = || rustix::fs::fallocate(fd, FallocateFlags::empty(), start, step);
+        retry_on_intr(reserve).map_err(|errno| match errno {
+            Errno::NOSPC | Errno::DQUOT => CreateError::NoSpace {
+                need: bytes,
+                free: free_blocks(fd).map(|free| free + start),
+                place: place(),
+            },
+            Errno::OPNOTSUPP => CreateError::NotSupported {
+                what: format!(
+                    "the file system of {} cannot reserve space (fallocate); name another directory with the option dir, on tmpfs, ext4 or xfs",
+                    place()
+                ),
+            },
+            _ => os_create_error("fallocate", place(), errno),
+        })?;
+        start += step;
+    }
+    Ok(())
+}
+
+/// Free bytes of the file system, if it has a limit.
+fn free_blocks(fd: BorrowedFd<'_>) -> Option<u64> {
+    let fs = rustix::fs::fstatvfs(fd).ok()?;
+    (fs.f_blocks > 0).then(|| fs.f_bavail.saturating_mul(fs.f_frsize))
+}
+
+/// Gives a complete file its name, if that is free.
+fn publish(backing: &Backing, place: &Place) -> Result<(), CreateError> {
+    let path = place.path();
+    // Of this thread: it may have descriptors of its own, and the main thread may have ended.
+    let source = format!("/proc/thread-self/fd/{}", backing.as_fd().as_raw_fd());
+    rustix::fs::linkat(CWD, &source, CWD, &path, AtFlags::SYMLINK_FOLLOW).map_err(|errno| {
+        match errno {
+            Errno::EXIST => CreateError::AlreadyExists { path },
+            Errno::ACCESS | Errno::PERM => CreateError::PermissionDenied { path },
+            Errno::ROFS => CreateError::ReadOnlyFilesystem { path },
+            Errno::NOSPC | Errno::DQUOT => CreateError::NoSpace {
+                need: backing.header.bytes,
+                free: None,
+                place: format!("{} (for the name)", place.dir().display()),
+            },
+            Errno::NOENT if !Path::new(&source).exists() => CreateError::NotSupported {
+                what: "creating a segment by name needs /proc, and it is not mounted; mount it, or use an anonymous segment".into(),
+            },
+            Errno::NOENT => CreateError::NoDirectory { dir: place.dir().to_path_buf() },
+            _ => os_create_error("linkat", path.display().to_string(), errno),
+        }
+    })
+}
+
+fn os_create_error(call: &'static str, place: String, errno: Errno) -> CreateError {
+    CreateError::Os {
+        call,
+        place,
+        source: errno.into(),
+    }
+}

@@ -1,0 +1,171 @@
+//! Segments on Linux: files that get their name only when they are complete, and sealed memory files.
+//!
+//! A new segment is an unnamed file (`O_TMPFILE`) until its pages are reserved and its header is
+//! written; then `linkat` gives it its name, atomically and only if the name is free. A creator that
+//! dies before that leaves nothing, because the kernel frees an unnamed file with its last
+//! descriptor.
+
+#![allow(unsafe_code)]
+
+mod create;
+mod locks;
+mod membership;
+mod memory;
+mod open;
+mod unlink;
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::ptr::{self, NonNull};
+
+use rustix::fs::{AtFlags, CWD, Stat};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+
+pub(crate) use self::create::{anonymous, create, replace};
+pub(super) use self::membership::Memberships;
+pub(crate) use self::open::{from_fd, open};
+pub(crate) use self::unlink::{unlink, unlink_own};
+use super::name::Place;
+use crate::raw::header::Header;
+use crate::sync::{Access, Word};
+
+/// Where segments stand unless the options name another directory.
+pub(crate) const DEFAULT_DIR: &str = "/dev/shm";
+
+/// Device and inode: which file it is, whatever its name. Not used again while it is mapped.
+type Inode = (u64, u64);
+
+/// A mapped segment and what is needed to tell it from others.
+#[derive(Debug)]
+pub(crate) struct Backing {
+    fd: SegmentFd,
+    mapping: Mapping,
+    header: Header,
+}
+
+impl Backing {
+    #[inline(always)]
+    pub(crate) fn words(&self) -> &[Word] {
+        self.mapping.words()
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(super) fn fd(&self) -> &SegmentFd {
+        &self.fd
+    }
+
+    /// Whether the name leads to this very segment.
+    pub(crate) fn is_current(&self, place: &Place) -> bool {
+        inode_at(&place.path()).is_ok_and(|inode| inode == self.fd.inode)
+    }
+}
+
+/// A descriptor of a segment, which the program may close behind our back: to become a daemon, say. Then
+/// the number may be another file's.
+#[derive(Debug)]
+pub(super) struct SegmentFd {
+    /// Taken out by `drop`, and only there.
+    fd: ManuallyDrop<OwnedFd>,
+    inode: Inode,
+}
+
+impl SegmentFd {
+    fn new(fd: OwnedFd, stat: &Stat) -> Self {
+        let (fd, inode) = (ManuallyDrop::new(fd), inode(stat));
+        Self { fd, inode }
+    }
+
+    /// Whether it still leads to the segment.
+    pub(super) fn is_open(&self) -> bool {
+        rustix::fs::fstat(&*self.fd).is_ok_and(|stat| inode(&stat) == self.inode)
+    }
+
+    /// `fd` as another descriptor of the same segment, if it is one.
+    pub(super) fn same(&self, fd: OwnedFd) -> Option<Self> {
+        let stat = rustix::fs::fstat(&fd).ok()?;
+        (inode(&stat) == self.inode).then(|| Self::new(fd, &stat))
+    }
+}
+
+impl AsFd for SegmentFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for SegmentFd {
+    fn drop(&mut self) {
+        let is_open = self.is_open();
+        // SAFETY: `self.fd` is not used again: this is the end of the only function that takes it.
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
+        // Another file's number is not ours to close.
+        if !is_open {
+            std::mem::forget(fd);
+        }
+    }
+}
+
+/// Memory shared with all processes that map the same file.
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<Word>,
+    bytes: usize,
+}
+
+// SAFETY: the words are atomics, meant to be reached from many threads and processes; the mapping
+// itself does not change between `map` and `drop`.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn map(fd: BorrowedFd<'_>, bytes: u64, access: Access) -> io::Result<Self> {
+        let bytes = usize::try_from(bytes).map_err(|_| Errno::OVERFLOW)?;
+        let prot = match access {
+            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+            Access::ReadOnly => ProtFlags::READ,
+        };
+        // SAFETY: a fresh mapping at an address of the kernel's choice: it aliases no Rust object.
+        let start =
+            unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, prot, MapFlags::SHARED, fd, 0) }?;
+        let start = NonNull::new(start.cast::<Word>()).ok_or(Errno::FAULT)?;
+        Ok(Self { start, bytes })
+    }
+
+    #[inline(always)]
+    fn words(&self) -> &[Word] {
+        let words = self.bytes / size_of::<Word>();
+        // SAFETY: `start` begins a mapping of that many words that lives until `drop`, aligned to a
+        // page. Any bytes are a valid `Word`, and all parties, in whatever process, access them as
+        // atomics. A file that somebody cuts short raises SIGBUS; the length was checked on attach,
+        // and who may write the file is the trust that docs/DESIGN.md describes. On a read-only
+        // mapping, only loads are made (`Access`).
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), words) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: exactly the range that `map` got, and no reference into it outlives `self`.
+        // It cannot fail for a whole mapping.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+fn inode(stat: &Stat) -> Inode {
+    (stat.st_dev, stat.st_ino)
+}
+
+fn inode_at(path: &Path) -> Result<Inode, Errno> {
+    rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map(|stat| inode(&stat))
+}
