@@ -1,5 +1,8 @@
 //! Waiting for values that other processes change.
 
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use forkmap::{AtomicDict, Entry};
@@ -47,6 +50,9 @@ pub(crate) fn tests() -> Vec<Trial> {
         }),
         test("a_stopped_waiter_goes_on_with_what_is_there", || {
             run("stopped-waiter", &[]);
+        }),
+        test("who_waits_for_a_key_with_a_slot_awaits_no_new_key", || {
+            waiting_is_told_where_it_matters();
         }),
     ]
 }
@@ -319,4 +325,24 @@ fn stopped_waiter() {
         await_value(&dict, DONE, round);
         peer.join();
     }
+}
+
+/// A key that gets a slot is a system call more for who gives it one, if somebody waits for that.
+fn waiting_is_told_where_it_matters() {
+    /// The flag of those who wait for a key to get a slot: behind the header and the 64 bells of the
+    /// values, two words each.
+    const NEW_KEY_WAITING: u64 = 256 + 64 * 2 * 8;
+    let dict = AtomicDict::anonymous(100).unwrap();
+    let file = File::from(dict.as_fd().try_clone_to_owned().unwrap());
+    let waiting = || {
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, NEW_KEY_WAITING).unwrap();
+        u64::from_ne_bytes(word)
+    };
+    let short = Duration::from_millis(1);
+    dict.store(1, 1).unwrap();
+    assert_eq!(dict.wait_while_timeout(1, 1, short), None);
+    assert_eq!(waiting(), 0);
+    assert_eq!(dict.wait_while_timeout(2, 0, short), None);
+    assert_eq!(waiting(), 1, "not the flag that this test is about");
 }
