@@ -74,6 +74,7 @@ mod imp {
     #[cold]
     fn draw(word: &Word) -> io::Result<u64> {
         let fresh = super::random()?.max(1);
+        // AcqRel and Acquire: as the load in `token`, there is only the number to see.
         let drawn = word.compare_exchange(0, fresh, Ordering::AcqRel, Ordering::Acquire);
         Ok(drawn.map_or_else(|winner| winner, |_| fresh))
     }
