@@ -80,9 +80,10 @@ impl Semaphore {
     pub fn try_acquire(&self) -> Result<Permit, AcquireError> {
         let first = self.permits.first().ok_or(AcquireError::NoPermits)?;
         let me = Me::new(first.segment())?;
-        let taken = self.take_free(me)?;
-        let taken = taken.map_or_else(|| self.take_free_or_dead(me), |permit| Ok(Some(permit)));
-        taken?.ok_or(AcquireError::NoPermits)
+        if let Some(permit) = self.take_free(me)? {
+            return Ok(permit);
+        }
+        self.take_free_or_dead(me)?.ok_or(AcquireError::NoPermits)
     }
 
     fn acquire_until(&self, deadline: Option<Instant>) -> Result<Permit, AcquireError> {
@@ -94,11 +95,14 @@ impl Semaphore {
         // The kernel is asked about each holder, so not at every ring.
         let mut asked = None;
         let free_or_dead = || {
-            let due = asked.is_none_or(|asked: Instant| asked.elapsed() >= LONGEST_SLEEP);
-            free().or_else(|| {
-                asked = if due { Some(Instant::now()) } else { asked };
-                due.then(|| self.take_free_or_dead(me).transpose())?
-            })
+            if let Some(taken) = free() {
+                return Some(taken);
+            }
+            if asked.is_some_and(|asked: Instant| asked.elapsed() < LONGEST_SLEEP) {
+                return None;
+            }
+            asked = Some(Instant::now());
+            self.take_free_or_dead(me).transpose()
         };
         let taken = free()
             .or_else(|| bell::spin(free))
