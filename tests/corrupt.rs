@@ -118,17 +118,22 @@ fn impossible_geometry_is_refused() {
     let file = dir.path().join("victim");
     let (options, good) = segment(dir.path());
     let slots = u64::from_le_bytes(good[GEOMETRY..GEOMETRY + 8].try_into().unwrap());
-    for bad in [
+    let most = 1 << 60;
+    let slots = [
         0,
-        1 << 60,
-        (1 << 60) - 1,
+        most,
+        most - 1,
         1 << 63,
         u64::MAX,
         u64::MAX / 16,
         slots + 500,
-    ] {
+    ];
+    let participants = [0, 1, 4094, 4095, 1 << 32, u64::MAX / 32, u64::MAX];
+    let slots = slots.map(|bad| (GEOMETRY, bad));
+    let participants = participants.map(|bad| (PARTICIPANTS, bad));
+    for (offset, bad) in slots.into_iter().chain(participants) {
         let mut bytes = good.clone();
-        put(&mut bytes, GEOMETRY, bad);
+        put(&mut bytes, offset, bad);
         reseal(&mut bytes);
         fs::write(&file, &bytes).unwrap();
         let error = options.open("victim").unwrap_err();
@@ -140,24 +145,7 @@ fn impossible_geometry_is_refused() {
                     ..
                 }
             ),
-            "{bad}: {error}"
-        );
-    }
-    for bad in [0, 1, 4094, 4095, 1 << 32, u64::MAX / 32, u64::MAX] {
-        let mut bytes = good.clone();
-        put(&mut bytes, PARTICIPANTS, bad);
-        reseal(&mut bytes);
-        fs::write(&file, &bytes).unwrap();
-        let error = options.open("victim").unwrap_err();
-        assert!(
-            matches!(
-                error,
-                OpenError::Mismatch {
-                    mismatch: Mismatch::Damaged { .. },
-                    ..
-                }
-            ),
-            "{bad}: {error}"
+            "{bad} at {offset}: {error}"
         );
     }
     for length in [0, 8, 4088, 8192, good.len() as u64 * 2, 1 << 62, u64::MAX] {
