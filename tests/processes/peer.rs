@@ -29,7 +29,8 @@ impl Peer {
     }
 
     fn fork_with(work: impl FnOnce(), bound: bool) -> Self {
-        // SAFETY: a role runs in a process with one thread, so the child may do anything.
+        // SAFETY: a role runs in a process with one thread, or sees to it that no other one holds a lock
+        // at this moment, so the child may do anything.
         match unsafe { fork() }.unwrap() {
             ForkResult::Parent { child } => Self(child),
             ForkResult::Child => {
