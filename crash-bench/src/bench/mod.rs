@@ -8,6 +8,7 @@
 //! tracer   judge      ptrace; a check with limits on CPU time, time asleep and patience
 //! scenarios/          what the victim does, and what must hold
 //! scenario plan child what a scenario is; how to get to an instruction fast; forked children
+//! short_meminfo       fewer instructions where a segment is created
 //! ```
 //!
 //! **Points.** The victim is single-stepped through its operation once, and every instruction
@@ -28,4 +29,5 @@ mod scenario;
 mod scenarios;
 mod server;
 mod session;
+mod short_meminfo;
 mod tracer;
