@@ -250,6 +250,18 @@ pub enum Mismatch {
         /// Participants asked for.
         asked: u64,
     },
+    /// It has room for shorter keys or values than the options ask for.
+    #[error(
+        "the segment has room for {what} of {found} bytes, and room for {asked} was asked for; ask for less, or replace it with create_or_replace"
+    )]
+    TooShort {
+        /// "keys" or "values".
+        what: &'static str,
+        /// Bytes that fit.
+        found: u64,
+        /// Bytes asked for.
+        asked: u64,
+    },
     /// It holds fewer entries than the options ask for.
     #[error(
         "the segment has room for {found} entries, and room for {asked} was asked for; ask for less, or replace it with create_or_replace"
@@ -323,6 +335,89 @@ pub enum ReplaceError {
     /// The old one could not be taken away.
     #[error(transparent)]
     Unlink(#[from] UnlinkError),
+}
+
+/// What an encoding says when it fails.
+pub type CodecError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why something could not be read from a map.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The key cannot be encoded.
+    #[error("the key cannot be encoded: {source}; look into its Serialize")]
+    Encode {
+        /// What the encoding said.
+        source: CodecError,
+    },
+    /// The bytes in the map are none of the type: another program takes them for something else, or they
+    /// are damaged.
+    #[error(
+        "the bytes in the map cannot be decoded: {source}; do all programs use the same types? a schema id keeps those apart that do not"
+    )]
+    Decode {
+        /// What the encoding said.
+        source: CodecError,
+    },
+}
+
+/// Why a map could not be changed. It is as it was before.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// No room for one more key. Reading, replacing and removing work as before.
+    ///
+    /// Exact when no other process is about to insert or remove; one that is may have the last cell in
+    /// hand for an instant.
+    #[error(
+        "the map is full, all {capacity} entries are taken; remove some, or create it with a larger capacity"
+    )]
+    Full {
+        /// Keys that fit.
+        capacity: usize,
+    },
+    /// The key has more bytes than a key may have.
+    #[error(
+        "the key has {bytes} bytes, and the map has room for {limit}; create it with a larger key_bytes"
+    )]
+    KeyTooLong {
+        /// Bytes of the key.
+        bytes: usize,
+        /// Bytes that fit.
+        limit: usize,
+    },
+    /// The value has more bytes than a value may have.
+    #[error(
+        "the value has {bytes} bytes, and the map has room for {limit}; create it with a larger value_bytes"
+    )]
+    ValueTooLong {
+        /// Bytes of the value.
+        bytes: usize,
+        /// Bytes that fit.
+        limit: usize,
+    },
+    /// The handle was opened with `read_only(true)`.
+    #[error("the map was opened read-only; open it without read_only to change it")]
+    ReadOnly,
+    /// This thread could not become a writer of the map.
+    #[error(transparent)]
+    Writer(#[from] ParticipantError),
+    /// The key or the value cannot be encoded.
+    #[error("the {what} cannot be encoded: {source}; look into its Serialize")]
+    Encode {
+        /// "key" or "value".
+        what: &'static str,
+        /// What the encoding said.
+        source: CodecError,
+    },
+    /// The bytes in the map are none of the type, as in [`ReadError::Decode`].
+    #[error(
+        "the bytes in the map cannot be decoded: {source}; do all programs use the same types? a schema id keeps those apart that do not"
+    )]
+    Decode {
+        /// What the encoding said.
+        source: CodecError,
+    },
 }
 
 /// Why this process could not become a participant of a segment, or learn of another one.
@@ -467,6 +562,31 @@ impl From<InsertError> for io::Error {
             InsertError::Full { .. } => io::ErrorKind::StorageFull,
             InsertError::TooManyKeys { .. } => io::ErrorKind::InvalidInput,
             InsertError::ReadOnly => io::ErrorKind::PermissionDenied,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+impl From<ReadError> for io::Error {
+    fn from(error: ReadError) -> Self {
+        let kind = match error {
+            ReadError::Encode { .. } => io::ErrorKind::InvalidInput,
+            ReadError::Decode { .. } => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+impl From<WriteError> for io::Error {
+    fn from(error: WriteError) -> Self {
+        let kind = match error {
+            WriteError::Full { .. } => io::ErrorKind::StorageFull,
+            WriteError::KeyTooLong { .. }
+            | WriteError::ValueTooLong { .. }
+            | WriteError::Encode { .. } => io::ErrorKind::InvalidInput,
+            WriteError::ReadOnly => io::ErrorKind::PermissionDenied,
+            WriteError::Writer(error) => return error.into(),
+            WriteError::Decode { .. } => io::ErrorKind::InvalidData,
         };
         io::Error::new(kind, error)
     }

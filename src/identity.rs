@@ -6,6 +6,8 @@
 pub enum Kind {
     /// [`AtomicDict`](crate::AtomicDict)
     AtomicDict,
+    /// [`SharedHashMap`](crate::SharedHashMap)
+    SharedHashMap,
 }
 
 impl Kind {
@@ -13,6 +15,7 @@ impl Kind {
     pub(crate) fn code(self) -> u64 {
         match self {
             Kind::AtomicDict => 1,
+            Kind::SharedHashMap => 2,
         }
     }
 
@@ -20,6 +23,7 @@ impl Kind {
     pub(crate) fn from_code(code: u64) -> Option<Self> {
         match code {
             1 => Some(Kind::AtomicDict),
+            2 => Some(Kind::SharedHashMap),
             _ => None,
         }
     }
@@ -29,9 +33,9 @@ impl Kind {
 /// is no contract between two programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TypeShape {
-    /// Bytes of one value.
+    /// Bytes of one value; [`u32::MAX`] if they vary.
     pub size: u32,
-    /// Alignment in bytes.
+    /// Alignment in bytes; if the size varies, what the bytes are.
     pub align: u32,
 }
 
@@ -42,6 +46,17 @@ impl TypeShape {
         Self {
             size: size_of::<T>() as u32,
             align: align_of::<T>() as u32,
+        }
+    }
+
+    /// The shape of what varies in length: `code` tells what the bytes are.
+    ///
+    /// Text is 1, plain bytes are 2, [`Serde`](crate::Serde) is 3; take numbers from 1,000 on for
+    /// encodings of your own.
+    pub const fn varying(code: u32) -> Self {
+        Self {
+            size: u32::MAX,
+            align: code,
         }
     }
 
@@ -59,7 +74,13 @@ impl TypeShape {
 
 impl std::fmt::Display for TypeShape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} bytes aligned to {}", self.size, self.align)
+        match (self.size, self.align) {
+            (u32::MAX, 1) => f.write_str("text (str)"),
+            (u32::MAX, 2) => f.write_str("bytes of any length ([u8])"),
+            (u32::MAX, 3) => f.write_str("serde types (Serde<T>)"),
+            (u32::MAX, code) => write!(f, "an encoding of their own (code {code})"),
+            (size, align) => write!(f, "{size} bytes aligned to {align}"),
+        }
     }
 }
 

@@ -41,23 +41,37 @@ mod segment;
 mod dict;
 
 #[cfg(not(loom))]
+mod stored;
+
+#[cfg(not(loom))]
+mod map;
+
+#[cfg(not(loom))]
 mod primitives;
 
 pub use error::{
-    CreateError, InsertError, InvalidName, Mismatch, OpenError, OpenOrCreateError,
-    ParticipantError, ReplaceError, UnlinkError,
+    CodecError, CreateError, InsertError, InvalidName, Mismatch, OpenError, OpenOrCreateError,
+    ParticipantError, ReadError, ReplaceError, UnlinkError, WriteError,
 };
 pub use identity::{Kind, TypeShape};
 
 #[cfg(not(loom))]
 pub use dict::{AtomicDict, Entry, Iter, Keys};
 #[cfg(not(loom))]
+pub use map::{SharedHashMap, Stats, WaitError, entry, iter};
+#[cfg(not(loom))]
 pub use primitives::{
     AcquireError, Barrier, BarrierError, BarrierWaitResult, Lock, LockError, LockGuard, Once,
     OnceError, Party, Permit, Semaphore,
 };
 #[cfg(not(loom))]
-pub use segment::{Options, Participant, SegmentContent, SegmentInfo, segments, segments_in};
+pub use segment::{
+    Options, Participant, SegmentContent, SegmentInfo, Structure, segments, segments_in,
+};
+#[cfg(all(not(loom), feature = "serde"))]
+pub use stored::Serde;
+#[cfg(not(loom))]
+pub use stored::Stored;
 
 #[cfg(any(doc, doctest))]
 #[doc = "[format]: crate::format\n\n"]
@@ -76,6 +90,7 @@ pub mod format {}
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod model {
-    pub use crate::raw::{bell, counters, hash, lock, owner, participants, value};
+    pub use crate::raw::{bell, counters, hash, lock, map, owner, participants, value};
+    pub use crate::sync::model::death;
     pub use crate::sync::{Access, Word, futex};
 }

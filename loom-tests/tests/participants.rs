@@ -151,7 +151,7 @@ impl Segment {
 impl Description<'_> {
     fn register(&self) -> io::Result<Option<ParticipantId>> {
         let table = self.segment.table();
-        table.register(pid(self.number), self.number, self)
+        table.register(pid(self.number), self.number, self, |_| ())
     }
 
     /// Begins a kernel call.

@@ -8,19 +8,16 @@ mod wait;
 
 use std::fmt;
 use std::marker::PhantomData;
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytemuck::Pod;
 
 pub use self::entry::Entry;
 pub use self::iter::{Iter, Keys};
-use crate::error::{InsertError, ParticipantError, UnlinkError};
+use crate::error::InsertError;
 use crate::raw::counters::{self, Counters, Full};
 use crate::raw::value::Value;
-use crate::segment::{Participant, Pinned, Segment, View};
+use crate::segment::{Pinned, Segment, View, attachment};
 use crate::sync::Access;
 
 /// A map from `u64` to atomic 64-bit values, shared by processes.
@@ -129,7 +126,7 @@ impl<V> fmt::Debug for AtomicDict<V> {
 
 impl AtomicDict {
     /// The dictionary in a segment whose geometry was checked, or was planned by us.
-    fn new(segment: Segment) -> Self {
+    fn in_segment(segment: Segment) -> Self {
         let table = Pinned::new(Arc::new(segment), |segment| {
             let (header, layout) = (segment.header(), segment.layout());
             let words = counters::words(header.geometry[0]).expect("the geometry was checked");
@@ -144,7 +141,6 @@ impl AtomicDict {
     }
 }
 
-/// The attachment.
 impl<V> AtomicDict<V> {
     #[inline]
     fn counters(&self) -> Counters<'_> {
@@ -206,79 +202,9 @@ impl<V> AtomicDict<V> {
             value: PhantomData,
         }
     }
-
-    /// The name to open it by; `None` for an anonymous one and one from a descriptor.
-    pub fn name(&self) -> Option<&str> {
-        self.table.segment().name()
-    }
-
-    /// The file of the segment, if it was created or opened by name.
-    pub fn path(&self) -> Option<PathBuf> {
-        self.table.segment().path()
-    }
-
-    /// A random number that was drawn when the segment was created: equal for all who are attached
-    /// to it, and different for every other segment, also a later one of the same name.
-    pub fn instance_id(&self) -> u128 {
-        self.table.segment().header().instance_id()
-    }
-
-    /// Whether the name still leads to this segment. `false` once somebody has unlinked or replaced
-    /// it: this handle goes on in the old one, which newcomers do not see. Always `true` without a
-    /// name.
-    pub fn is_current(&self) -> bool {
-        self.table.segment().is_current()
-    }
-
-    /// Whether this handle was opened with `read_only(true)`.
-    pub fn is_read_only(&self) -> bool {
-        self.counters().access() == Access::ReadOnly
-    }
-
-    /// Length of the segment in bytes, all of it reserved.
-    pub fn bytes(&self) -> u64 {
-        self.table.segment().header().bytes
-    }
-
-    /// The processes that have an identity in this segment, because they hold or have held a lock, a
-    /// permit, a seat or the turn of a [`Once`](crate::Once) there; see
-    /// [`Options::participants`](crate::Options::participants). For tools and for the curious.
-    ///
-    /// # Errors
-    /// [`ParticipantError`], where it cannot be told who lives.
-    pub fn participants(&self) -> Result<Vec<Participant>, ParticipantError> {
-        self.table.segment().participants()
-    }
-
-    /// Drops this handle, with the error that a plain drop has nobody to tell.
-    ///
-    /// `Ok` means that what was to be done was done: nothing while clones or entries share the
-    /// attachment, nor in any other process than the creator; else the name was taken away if
-    /// [`unlink_on_drop`](crate::Options::unlink_on_drop) asked for that and it still led here.
-    ///
-    /// # Errors
-    /// Why the name could not be taken away.
-    pub fn close(self) -> Result<(), UnlinkError> {
-        self.table
-            .into_segment()
-            .map_or(Ok(()), |segment| segment.close())
-    }
 }
 
-/// The descriptor of the segment, to hand it to another process. Linux only.
-///
-/// Not for programs that have closed all their descriptors behind the handle's back: the number may
-/// be another file's since.
-///
-/// It is close-on-exec: give a spawned program a copy, for instance as its standard input
-/// (`Stdio::from(dict.as_fd().try_clone_to_owned()?)`), and let it call
-/// [`Options::from_fd`](crate::Options::from_fd). The example `spawn` shows it whole.
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
-impl<V> AsFd for AtomicDict<V> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.table.segment().as_fd()
-    }
-}
+attachment!(impl [V] AtomicDict<V>);
 
 /// Operations by key, on values of any type.
 ///

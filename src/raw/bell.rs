@@ -79,6 +79,13 @@ impl<'a> Bells<'a> {
         self.bell(bell, BELLS + bell)
     }
 
+    /// Bell number `n`, counted round and round.
+    #[inline(always)]
+    #[cfg_attr(loom, allow(clippy::modulo_one, reason = "there is only one then"))]
+    pub fn nth(&self, n: usize) -> Bell<'a> {
+        self.bell(n % BELLS, BELLS + n % BELLS)
+    }
+
     /// The bell that is rung when a key gets a slot.
     #[inline(always)]
     pub fn new_key(&self) -> Bell<'a> {

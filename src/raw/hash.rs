@@ -6,6 +6,8 @@
 //! under one seed need not collide under another. It is part of the segment format: `docs/FORMAT.md`
 //! has test vectors.
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 const MULTIPLIER: u64 = 0xD6E8_FEB8_6659_FD93;
 /// `MULTIPLIER * INVERSE == 1` modulo 2^64.
 const INVERSE: u64 = 0xCFEE_444D_8B59_A89B;
@@ -29,6 +31,13 @@ pub fn unmix(hash: u64, seed: u64) -> u64 {
     x = (x ^ seed.rotate_left(32)).wrapping_mul(INVERSE);
     x ^= x >> 32;
     x ^ seed
+}
+
+/// The hash of any other key, by its bytes as they stand in the segment: XXH3 with 64 bits, under the
+/// seed.
+#[inline(always)]
+pub fn hash_bytes(bytes: &[u8], seed: u64) -> u64 {
+    xxh3_64_with_seed(bytes, seed)
 }
 
 /// Maps a hash to one of `n` places by its high bits (multiply-shift): `n` need not be a power of

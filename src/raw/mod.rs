@@ -4,6 +4,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`counters`] | the table of `AtomicDict`: linear probing, keys claimed by one compare-exchange |
+//! | [`map`] | the table of `SharedHashMap`: wide values behind one word, keys that can be removed |
 //! | [`value`] | one word as a value: the atomic operations and their ordering |
 //! | [`lock`] | one word as a lock that is told when its owner is dead |
 //! | [`owner`] | the word that says which thread of which participant owns something |
@@ -19,6 +20,7 @@ pub mod hash;
 pub mod header;
 pub mod layout;
 pub mod lock;
+pub mod map;
 pub mod owner;
 #[cfg_attr(
     any(not(target_os = "linux"), feature = "portable"),

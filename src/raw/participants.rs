@@ -158,17 +158,22 @@ impl<'a> Participants<'a> {
     ///
     /// First one that nobody has had or that was left, then one whose participant is dead: its pid
     /// is what the next owner of its lock is told.
+    ///
+    /// `recover` is called for a slot before it changes hands: what its latest participant left there is
+    /// to be put in order, for that is dead, or has left. Nobody else is called for that slot meanwhile;
+    /// but it may be called again, if this process dies in between.
     pub fn register(
         &self,
         pid: u32,
         token: u64,
         locks: &impl ByteLocks,
+        recover: impl Fn(usize),
     ) -> io::Result<Option<ParticipantId>> {
         for dead in [false, true] {
             for slot in 0..self.slots() {
                 let taken = self.record(slot).is_some_and(|record| record.pid.is_some());
                 if taken == dead {
-                    if let Some(id) = self.register_in(slot, pid, token, locks)? {
+                    if let Some(id) = self.register_in(slot, pid, token, locks, &recover)? {
                         return Ok(Some(id));
                     }
                 }
@@ -184,13 +189,42 @@ impl<'a> Participants<'a> {
         pid: u32,
         token: u64,
         locks: &impl ByteLocks,
+        recover: &impl Fn(usize),
     ) -> io::Result<Option<ParticipantId>> {
         if !locks.try_lock(right(slot))? {
             return Ok(None);
         }
-        let registered = self.enter(slot, pid, token, locks);
+        let registered = self.enter(slot, pid, token, locks, recover);
         locks.unlock(right(slot))?;
         registered
+    }
+
+    /// Calls `recover` for the slots whose participants are dead, as [`register`](Self::register) does,
+    /// and tells how many they were. Those that somebody else is seeing to at this instant are left out.
+    pub fn recover(&self, locks: &impl ByteLocks, recover: impl Fn(usize)) -> io::Result<usize> {
+        let mut recovered = 0;
+        let dead = |slot| -> io::Result<Option<ParticipantId>> {
+            match self.record(slot) {
+                Some(Record { id, pid: Some(_) }) if !self.is_alive(id, locks)? => Ok(Some(id)),
+                _ => Ok(None),
+            }
+        };
+        for slot in 0..self.slots() {
+            if dead(slot)?.is_none() || !locks.try_lock(right(slot))? {
+                continue;
+            }
+            // Looked at now that it cannot change.
+            let still = dead(slot);
+            if let Ok(Some(id)) = still {
+                recover(slot);
+                // So that it is not done again.
+                self.leave(id);
+                recovered += 1;
+            }
+            locks.unlock(right(slot))?;
+            still?;
+        }
+        Ok(recovered)
     }
 
     /// To be called with the right to `slot`.
@@ -200,6 +234,7 @@ impl<'a> Participants<'a> {
         pid: u32,
         token: u64,
         locks: &impl ByteLocks,
+        recover: &impl Fn(usize),
     ) -> io::Result<Option<ParticipantId>> {
         // Looked at now that it cannot change: somebody may have come and died since.
         let incarnation = self.incarnation(slot);
@@ -207,6 +242,7 @@ impl<'a> Participants<'a> {
         if self.is_alive(predecessor, locks)? {
             return Ok(None);
         }
+        recover(slot);
         let incarnation = (incarnation % (INCARNATIONS - 1)) + 1;
         let id = ParticipantId { slot, incarnation };
         // Before it stands anywhere: whoever finds it in a word finds it alive.
@@ -222,7 +258,8 @@ impl<'a> Participants<'a> {
         Ok(Some(id))
     }
 
-    /// Says that `id` leaves of its own accord; it must still be alive.
+    /// Says that `id` leaves of its own accord; it must still be alive (or the caller have the right to
+    /// its slot).
     pub fn leave(&self, id: ParticipantId) {
         // SYNC(register): SeqCst, see `load`. While it still lives, so nobody takes the slot meanwhile.
         self.word(id.slot, 2).store(0, SeqCst);
@@ -269,7 +306,7 @@ mod tests {
         fn register(&self, words: &[Word], n: u32) -> Option<ParticipantId> {
             let table = Participants::new(words, Access::ReadWrite);
             let locks = Description(self, n);
-            table.register(n, u64::from(n), &locks).unwrap()
+            table.register(n, u64::from(n), &locks, |_| ()).unwrap()
         }
 
         /// What it does when a holder dies.

@@ -2,10 +2,12 @@
 //!
 //! Knows bytes and the operating system, and nothing of what the words mean.
 
+mod attachment;
 mod list;
 mod name;
 mod options;
 mod pinned;
+mod structure;
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 #[path = "linux/mod.rs"]
@@ -17,14 +19,19 @@ mod os;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+pub(crate) use self::attachment::attachment;
 pub use self::list::{SegmentContent, SegmentInfo, segments, segments_in};
 use self::name::Place;
 pub use self::options::Options;
 pub(crate) use self::options::SegmentOptions;
+pub(crate) use self::os::Lease;
 use self::os::{Backing, DEFAULT_DIR};
 pub(crate) use self::pinned::{Pinned, View};
+pub use self::structure::Structure;
+pub(crate) use self::structure::sealed;
 use crate::error::{
     CreateError, Mismatch, OpenError, OpenOrCreateError, ReplaceError, UnlinkError,
 };
@@ -47,6 +54,8 @@ pub(crate) struct Segment {
     options: SegmentOptions,
     /// The process that created it and whose last handle takes the name away, if any does.
     unlinker: Option<u64>,
+    /// Which of the attachments of this process and of those that it was forked from.
+    number: u64,
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
     memberships: os::Memberships,
 }
@@ -182,11 +191,14 @@ impl Segment {
         options: &SegmentOptions,
         unlinker: Option<u64>,
     ) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(1);
         Self {
             backing,
             place,
             options: options.clone(),
             unlinker,
+            // Relaxed: they are to differ, and nothing else.
+            number: NUMBER.fetch_add(1, Ordering::Relaxed) as u64,
             #[cfg(all(target_os = "linux", not(feature = "portable")))]
             memberships: os::Memberships::default(),
         }
@@ -330,6 +342,11 @@ impl Segment {
     /// This process's own copy of the header.
     pub(crate) fn header(&self) -> &Header {
         self.backing.header()
+    }
+
+    /// A number that no other attachment of this process has or had.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(crate) fn access(&self) -> Access {

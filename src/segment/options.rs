@@ -27,12 +27,16 @@ use crate::raw::participants::MOST;
 /// | [`schema`](Self::schema) | 0 |
 /// | [`hash_seed`](Self::hash_seed) | random for each segment |
 /// | [`participants`](Self::participants) | 256 |
-/// | `capacity` | 1,024 entries |
+/// | [`capacity`](Self::capacity) | 1,024 entries |
+/// | `key_bytes`, of a map with keys that vary in length | 256 |
+/// | `value_bytes`, of a map with values that vary in length | 1,024 |
 #[derive(Debug, Clone)]
 pub struct Options<T> {
     pub(crate) segment: SegmentOptions,
-    /// `None`: the default at creation, and anything on attach.
+    /// `None`: the default at creation, and anything on attach. So are those below.
     pub(crate) capacity: Option<u64>,
+    pub(crate) key_bytes: Option<u64>,
+    pub(crate) value_bytes: Option<u64>,
     structure: PhantomData<fn() -> T>,
 }
 
@@ -56,7 +60,12 @@ const DEFAULT_PARTICIPANTS: u64 = 256;
 impl SegmentOptions {
     /// How many participants a new segment has room for.
     pub(crate) fn participants(&self) -> Result<u64, CreateError> {
-        let asked = self.participants.unwrap_or(DEFAULT_PARTICIPANTS);
+        self.participants_or(DEFAULT_PARTICIPANTS)
+    }
+
+    /// The same, with another default.
+    pub(crate) fn participants_or(&self, default: u64) -> Result<u64, CreateError> {
+        let asked = self.participants.unwrap_or(default);
         if !(1..=MOST).contains(&asked) {
             let what = format!("participants({asked}) (it must be 1 to {MOST})");
             return Err(CreateError::InvalidOption { what });
@@ -86,6 +95,8 @@ impl<T> Default for Options<T> {
         Self {
             segment: SegmentOptions::default(),
             capacity: None,
+            key_bytes: None,
+            value_bytes: None,
             structure: PhantomData,
         }
     }

@@ -1,11 +1,17 @@
 //! The words of a segment: the one place that names an atomic type.
 //!
-//! Everything that processes share is an array of 64-bit words. Under `cfg(loom)` a word is loom's
-//! atomic, so that the models explore the very algorithms that ship.
+//! Everything that processes share is an array of 64-bit words. Under `cfg(loom)` a word is one of
+//! loom's atomics (with `cfg(shuttle)` as well, of shuttle's), so that the models explore the very
+//! algorithms that ship.
 
 pub mod futex;
 
+#[cfg(loom)]
+pub mod model;
+
 pub use self::imp::{Ordering, Word, fence};
+#[cfg(loom)]
+use self::model as imp;
 
 #[cfg(not(loom))]
 mod imp {
@@ -24,12 +30,7 @@ mod imp {
     const _: () = assert!(size_of::<Word>() == 8 && align_of::<Word>() == 8);
 }
 
-#[cfg(loom)]
-mod imp {
-    pub use loom::sync::atomic::{AtomicU64 as Word, Ordering, fence};
-}
-
-use Ordering::{Relaxed, SeqCst};
+use Ordering::{Acquire, Relaxed, SeqCst};
 
 /// What this process may do with the pages under a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +45,8 @@ pub enum Access {
 /// that the pages allow.
 ///
 /// Rust promises only *relaxed* loads to work on read-only pages (`std::sync::atomic`, "Atomic
-/// accesses to read-only memory"), so there the order comes from fences around all loads of one look:
-/// enough where the outcome hangs on one of them, because the others load words that never change
-/// again. (Two functions and not one around a closure: a closure would become a call, with the view
+/// accesses to read-only memory"), so there the order comes from fences: around all loads of one look,
+/// and behind each of them. (Two functions and not one around a closure: a closure would become a call, with the view
 /// passed through memory, which costs as much as the look.)
 #[inline]
 pub fn before_read(access: Access) {
@@ -83,7 +83,11 @@ pub fn load(word: &Word, access: Access) -> u64 {
         // SeqCst: one total order over all words of the segment, so that of two processes that
         // each change one key and then look at the other's, at least one sees the other.
         Access::ReadWrite => word.load(SeqCst),
-        // Relaxed: ordered by the fences of `read`.
-        Access::ReadOnly => word.load(Relaxed),
+        Access::ReadOnly => {
+            let loaded = word.load(Relaxed);
+            // Acquire: a look that hangs on several words loads them one after the other.
+            fence(Acquire);
+            loaded
+        }
     }
 }

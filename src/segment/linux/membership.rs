@@ -4,7 +4,8 @@
 #![allow(unsafe_code)]
 
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
 use super::locks::{Description, Pin};
@@ -33,10 +34,53 @@ struct Membership {
     /// Keeps the kernel's lock on the byte that says that we live. Taken out by the `drop` of the list,
     /// and only there.
     pin: Option<Pin>,
+    /// Whether a thread has it to itself. (Nobody asks about one that all threads share.)
+    taken: Arc<AtomicBool>,
     previous: *mut Membership,
 }
 
+/// A participant that one thread has to itself, as long as it has this. In another process than the one
+/// that made it, it is nothing.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    slot: usize,
+    taken: Arc<AtomicBool>,
+}
+
+impl Lease {
+    /// Its place in the table.
+    pub(crate) fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// Whether the attachment that it belongs to has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        Arc::strong_count(&self.taken) == 1
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Release: pairs with the exchange that takes it: the next thread comes after all that this one
+        // has done.
+        self.taken.store(false, Ordering::Release);
+    }
+}
+
 impl Memberships {
+    fn iter(&self) -> impl Iterator<Item = &Membership> {
+        std::iter::successors(self.latest(), |membership| {
+            // SAFETY: null, or an element as in `latest`.
+            unsafe { membership.previous.as_ref() }
+        })
+    }
+
+    /// A participant of the process with that token that no thread has, for the caller alone.
+    fn lease(&self, token: u64) -> Option<Lease> {
+        let mut own = self.iter().filter(|membership| membership.token == token);
+        own.find_map(|membership| membership.lease())
+    }
+
     fn latest(&self) -> Option<&Membership> {
         // Acquire: pairs with the Release in `push`, so that the element is seen whole.
         let latest = self.0.load(Ordering::Acquire);
@@ -44,16 +88,14 @@ impl Memberships {
         unsafe { latest.as_ref() }
     }
 
-    /// Makes `new` the latest, unless another thread of this process has been faster: then it is
-    /// given back.
-    fn push(&self, mut new: Box<Membership>) -> Result<(), Box<Membership>> {
+    /// Makes `new` the latest, unless it is to be the only one of this process and another thread has
+    /// been faster: then it is given back.
+    fn push(&self, mut new: Box<Membership>, only: bool) -> Result<(), Box<Membership>> {
         loop {
             // Before the look: if another comes in between, the exchange fails.
             let previous = self.0.load(Ordering::Relaxed);
-            if self
-                .latest()
-                .is_some_and(|latest| latest.token == new.token)
-            {
+            let is_ours = |latest: &Membership| latest.token == new.token;
+            if only && self.latest().is_some_and(is_ours) {
                 return Err(new);
             }
             new.previous = previous;
@@ -70,6 +112,19 @@ impl Memberships {
             // SAFETY: it comes from `into_raw` above, and nobody else has seen it.
             new = unsafe { Box::from_raw(raw) };
         }
+    }
+}
+
+impl Membership {
+    fn lease(&self) -> Option<Lease> {
+        // Acquire: pairs with the Release of the thread that had it. Relaxed on failure: it goes on to
+        // the next.
+        let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
+        let taken = self.taken.compare_exchange(false, true, success, failure);
+        taken.ok().map(|_| Lease {
+            slot: self.id.slot,
+            taken: Arc::clone(&self.taken),
+        })
     }
 }
 
@@ -110,6 +165,66 @@ impl Segment {
 
     #[cold]
     fn register(&self, token: u64) -> Result<ParticipantId, ParticipantError> {
+        // In the structures that use this, nothing is left in a slot that needs to be put in order.
+        let nothing = |_| ();
+        let there = || self.registered(token);
+        let Some(membership) = self.new_membership(token, there, nothing)? else {
+            return there().ok_or_else(|| self.too_many());
+        };
+        let id = membership.id;
+        match self.memberships.push(Box::new(membership), true) {
+            Ok(()) => Ok(id),
+            Err(superfluous) => {
+                self.layout().participants.leave(superfluous.id);
+                there().ok_or_else(|| self.too_many())
+            }
+        }
+    }
+
+    /// A participant for the calling thread alone, in the process with that token. Some system calls, if
+    /// no other thread has left one over. What a dead participant has left in its slot is put in order by
+    /// `recover` before.
+    #[cold]
+    pub(crate) fn lease(
+        &self,
+        token: u64,
+        recover: impl Fn(usize),
+    ) -> Result<Lease, ParticipantError> {
+        if let Some(lease) = self.memberships.lease(token) {
+            return Ok(lease);
+        }
+        let never = || None;
+        let membership = self.new_membership(token, never, recover)?;
+        let membership = membership.ok_or_else(|| self.too_many())?;
+        let lease = membership.lease().expect("nobody else knows it");
+        let pushed = self.memberships.push(Box::new(membership), false);
+        debug_assert!(pushed.is_ok());
+        Ok(lease)
+    }
+
+    /// Calls `recover` for the slots of the dead: how many they were.
+    pub(crate) fn recover(&self, recover: impl Fn(usize)) -> Result<usize, ParticipantError> {
+        if self.access() == Access::ReadOnly {
+            return Err(ParticipantError::ReadOnly);
+        }
+        let description = Description::open(&self.backing, self.place.as_ref())?;
+        let recovered = self.layout().participants.recover(&description, recover);
+        recovered.map_err(os_error("fcntl(F_OFD_SETLK)"))
+    }
+
+    fn too_many(&self) -> ParticipantError {
+        ParticipantError::TooMany {
+            limit: self.layout().participants.slots(),
+        }
+    }
+
+    /// Registers this process once more; `None` if `there` has found what is wanted meanwhile.
+    fn new_membership(
+        &self,
+        token: u64,
+        there: impl Fn() -> Option<ParticipantId>,
+        recover: impl Fn(usize),
+    ) -> Result<Option<Membership>, ParticipantError> {
         if self.access() == Access::ReadOnly {
             return Err(ParticipantError::ReadOnly);
         }
@@ -118,16 +233,14 @@ impl Segment {
         let pid = rustix::process::getpid().as_raw_nonzero().get() as u32;
         let mut pauses = PAUSES_MS.into_iter();
         let id = loop {
-            let registered = table.register(pid, token, &description);
+            let registered = table.register(pid, token, &description, &recover);
             if let Some(id) = registered.map_err(os_error("fcntl(F_OFD_SETLK)"))? {
                 break id;
             }
-            if let Some(id) = self.registered(token) {
-                return Ok(id);
+            if there().is_some() {
+                return Ok(None);
             }
-            let pause = pauses.next().ok_or(ParticipantError::TooMany {
-                limit: table.slots(),
-            })?;
+            let pause = pauses.next().ok_or_else(|| self.too_many())?;
             std::thread::sleep(Duration::from_millis(pause));
         };
         // Still by the description, which must live until `leave` is done.
@@ -142,31 +255,23 @@ impl Segment {
         if !self.is_alive(id)? {
             return Err(ParticipantError::DescriptorClosed);
         }
-        let membership = Membership {
+        Ok(Some(Membership {
             token,
             id,
             pin: Some(pin),
+            taken: Arc::new(AtomicBool::new(false)),
             previous: ptr::null_mut(),
-        };
-        match self.memberships.push(Box::new(membership)) {
-            Ok(()) => Ok(id),
-            Err(superfluous) => {
-                table.leave(superfluous.id);
-                self.registered(token).ok_or(ParticipantError::TooMany {
-                    limit: table.slots(),
-                })
-            }
-        }
+        }))
     }
 
-    /// Gives up this process's place in the table, if it has one.
+    /// Gives up this process's places in the table.
     pub(in crate::segment) fn leave(&self) {
-        let id = process::token()
-            .ok()
-            .and_then(|token| self.registered(token));
-        if let Some(id) = id {
-            self.layout().participants.leave(id);
-        }
+        let token = process::token().ok();
+        let own = self
+            .memberships
+            .iter()
+            .filter(|membership| Some(membership.token) == token);
+        own.for_each(|membership| self.layout().participants.leave(membership.id));
     }
 
     /// Whether `id` is alive, by the kernel's account.

@@ -25,6 +25,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 pub(crate) use self::create::{anonymous, create, replace};
+pub(crate) use self::membership::Lease;
 pub(super) use self::membership::Memberships;
 pub(crate) use self::open::{from_fd, open};
 pub(crate) use self::unlink::{unlink, unlink_own};

@@ -1,0 +1,85 @@
+//! Waiting until a key changes.
+
+use std::time::Duration;
+
+use super::{SharedHashMap, image_of, unreadable};
+use crate::error::ReadError;
+use crate::raw::bell;
+use crate::stored::Stored;
+use crate::sync::Access;
+
+/// Why waiting ended without a change to tell of.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The key was still as it was.
+    #[error(
+        "the key did not change in time; wait longer, or find out whether who was to change it lives"
+    )]
+    TimedOut,
+    /// The key cannot be encoded, or its value not be decoded.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
+    /// Waits while the value of `key` is `seen` (`None`: while the key is not there), and returns the
+    /// other one. Compared by the stored bytes.
+    ///
+    /// Every operation that changes a key wakes those who wait for it; nobody needs to notify. No wake-up
+    /// is lost; of several changes in a row the last one may be all that is seen, and a change back to
+    /// `seen` none at all. If whoever made the change is killed before it has woken anybody, the waiter
+    /// looks by itself after 50 ms; a handle opened with `read_only(true)` looks every 5 ms.
+    ///
+    /// Blocking. For no limit, say [`Duration::MAX`].
+    ///
+    /// # Errors
+    /// [`WaitError`].
+    ///
+    /// ```
+    /// # use forkmap::SharedHashMap;
+    /// # use std::time::Duration;
+    /// let map = SharedHashMap::<str, u64>::anonymous(10)?;
+    /// let inserter = map.clone();
+    /// let thread = std::thread::spawn(move || inserter.insert("job", &7).unwrap());
+    /// assert_eq!(map.wait_for_change("job", None, Duration::from_secs(5))?, Some(7));
+    /// # thread.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wait_for_change(
+        &self,
+        key: &K::Item,
+        seen: Option<&V::Item>,
+        timeout: Duration,
+    ) -> Result<Option<V::Owned>, WaitError> {
+        let seen = seen.map(|seen| V::encode(seen, <[u8]>::to_vec)).transpose();
+        let seen = seen.map_err(|source| ReadError::Encode { source })?;
+        let waited = self.with_target(key, |table, target| {
+            let mut look = || {
+                let found = table.find(target, |value| {
+                    let is_seen = seen.as_ref().is_some_and(|seen| value.equal(seen));
+                    (!is_seen).then(|| image_of::<V>(value, V::Image::default()))
+                });
+                match found {
+                    None => seen.is_some().then_some(None),
+                    Some((_, changed)) => changed.map(Some),
+                }
+            };
+            let deadline = bell::after(timeout);
+            bell::spin(&mut look).or_else(|| match table.access() {
+                Access::ReadWrite => table.bell(target).wait(look, deadline),
+                Access::ReadOnly => table.bell(target).poll(look, deadline),
+            })
+        });
+        let changed = match waited.map_err(|source| ReadError::Encode { source })? {
+            Some(waited) => waited.ok_or(WaitError::TimedOut)?,
+            // It cannot come; but the caller asked for patience, not for an answer at once.
+            None if seen.is_some() => None,
+            None => {
+                std::thread::sleep(timeout);
+                return Err(WaitError::TimedOut);
+            }
+        };
+        Ok(changed.map(V::decode).transpose().map_err(unreadable)?)
+    }
+}

@@ -1,0 +1,455 @@
+//! What changes a map.
+
+use std::borrow::Borrow;
+
+use super::{Found, SharedHashMap, fits, image_of, writer};
+use crate::error::WriteError;
+use crate::raw::map::{At, Full, Table, Target};
+use crate::stored::Stored;
+use crate::sync::Access;
+
+/// A writer and the key that it is about to change.
+pub(super) struct Writing<'a, 'k, K: ?Sized, V: ?Sized> {
+    pub(super) map: &'a SharedHashMap<K, V>,
+    pub(super) table: Table<'a>,
+    pub(super) writer: usize,
+    pub(super) target: Target<'k>,
+}
+
+fn undecodable(source: crate::CodecError) -> WriteError {
+    WriteError::Decode { source }
+}
+
+impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Writing<'a, '_, K, V> {
+    /// The value, and where it stands.
+    #[inline(always)]
+    pub(super) fn find(&self) -> Option<Found<V>> {
+        self.table.find_live(&self.target, |value| {
+            image_of::<V>(value, V::Image::default())
+        })
+    }
+
+    /// The value decoded, and where it stands.
+    #[inline(always)]
+    pub(super) fn read(&self) -> Result<Option<(At, V::Owned)>, WriteError> {
+        let Some((at, image)) = self.find() else {
+            return Ok(None);
+        };
+        Ok(Some((at, V::decode(image).map_err(undecodable)?)))
+    }
+
+    #[inline(always)]
+    pub(super) fn replace(&self, at: At, bytes: &[u8]) -> Option<At> {
+        self.table.replace(self.writer, &self.target, at, bytes)
+    }
+
+    /// Whether it was inserted: not if it is there.
+    #[inline(always)]
+    pub(super) fn insert(&self, bytes: &[u8]) -> Result<bool, WriteError> {
+        match self.table.insert(self.writer, &self.target, bytes) {
+            Ok(inserted) => Ok(inserted),
+            Err(Full) => self.insert_after_recovery(bytes),
+        }
+    }
+
+    #[cold]
+    fn insert_after_recovery(&self, bytes: &[u8]) -> Result<bool, WriteError> {
+        // If it cannot be told who is dead, the map is as full as it seems.
+        let _ = self.map.recover();
+        let inserted = self.table.insert(self.writer, &self.target, bytes);
+        inserted.map_err(|Full| WriteError::Full {
+            capacity: self.table.capacity(),
+        })
+    }
+
+    pub(super) fn remove(&self, at: At) -> bool {
+        self.table.remove(self.writer, &self.target, at)
+    }
+}
+
+impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
+    /// The calling thread's number among the writers.
+    #[inline(always)]
+    pub(super) fn writer(&self) -> Result<usize, WriteError> {
+        let table = self.table();
+        if table.access() == Access::ReadOnly {
+            return Err(WriteError::ReadOnly);
+        }
+        let recover = |slot| table.recover(slot);
+        Ok(writer::of_this_thread(
+            self.table.segment(),
+            self.number,
+            recover,
+        )?)
+    }
+
+    #[inline(always)]
+    pub(super) fn writing<R>(
+        &self,
+        key: &K::Item,
+        with: impl FnOnce(&Writing<'_, '_, K, V>) -> Result<R, WriteError>,
+    ) -> Result<R, WriteError> {
+        let writer = self.writer()?;
+        let done = K::encode(key, |bytes| self.writing_bytes(writer, bytes, with));
+        done.map_err(|source| WriteError::Encode {
+            what: "key",
+            source,
+        })?
+    }
+
+    #[inline(always)]
+    pub(super) fn writing_bytes<R>(
+        &self,
+        writer: usize,
+        key: &[u8],
+        with: impl FnOnce(&Writing<'_, '_, K, V>) -> Result<R, WriteError>,
+    ) -> Result<R, WriteError> {
+        let table = self.table();
+        let limit = table.shape().key_bytes;
+        if !fits::<K>(key, limit) {
+            return Err(WriteError::KeyTooLong {
+                bytes: key.len(),
+                limit,
+            });
+        }
+        let target = table.target(key, K::LENGTH == Some(8));
+        with(&Writing {
+            map: self,
+            table,
+            writer,
+            target,
+        })
+    }
+
+    /// Calls `with` on the stored form of `value`.
+    #[inline(always)]
+    pub(super) fn stored<R>(
+        &self,
+        value: &V::Item,
+        with: impl FnOnce(&[u8]) -> Result<R, WriteError>,
+    ) -> Result<R, WriteError> {
+        let limit = self.table().shape().value_bytes;
+        let done = V::encode(value, |bytes| match fits::<V>(bytes, limit) {
+            true => with(bytes),
+            false => Err(WriteError::ValueTooLong {
+                bytes: bytes.len(),
+                limit,
+            }),
+        });
+        done.map_err(|source| WriteError::Encode {
+            what: "value",
+            source,
+        })?
+    }
+
+    /// Sets the value of `key`, and returns the previous one, if there was one.
+    ///
+    /// [`set`](Self::set) does the same without copying the previous value, which for large values is
+    /// most of the work.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the map is as it was before.
+    #[doc(alias = "put")]
+    #[doc(alias = "upsert")]
+    #[inline]
+    pub fn insert(&self, key: &K::Item, value: &V::Item) -> Result<Option<V::Owned>, WriteError> {
+        self.writing(key, |writing| {
+            self.stored(value, |bytes| {
+                loop {
+                    if let Some((at, previous)) = writing.read()? {
+                        if writing.replace(at, bytes).is_some() {
+                            return Ok(Some(previous));
+                        }
+                    } else if writing.insert(bytes)? {
+                        return Ok(None);
+                    }
+                }
+            })
+        })
+    }
+
+    /// Sets the value of `key`.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the map is as it was before.
+    #[inline]
+    pub fn set(&self, key: &K::Item, value: &V::Item) -> Result<(), WriteError> {
+        self.writing(key, |writing| {
+            self.stored(value, |bytes| {
+                loop {
+                    let found = writing.table.find_live(&writing.target, |_| ());
+                    let done = match found {
+                        Some((at, ())) => writing.replace(at, bytes).is_some(),
+                        None => writing.insert(bytes)?,
+                    };
+                    if done {
+                        return Ok(());
+                    }
+                }
+            })
+        })
+    }
+
+    /// Inserts `key` if it is not there, and tells whether it did.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the map is as it was before.
+    ///
+    /// ```
+    /// # use forkmap::SharedHashMap;
+    /// let seen = SharedHashMap::<str, ()>::anonymous(10)?;       // a set
+    /// assert!(seen.try_insert("a", &())?);
+    /// assert!(!seen.try_insert("a", &())?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "insert_if_absent")]
+    #[inline]
+    pub fn try_insert(&self, key: &K::Item, value: &V::Item) -> Result<bool, WriteError> {
+        self.writing(key, |writing| {
+            self.stored(value, |bytes| {
+                // Looked for first: it takes a cell to try.
+                match writing.table.find(&writing.target, |_| ()) {
+                    Some(_) => Ok(false),
+                    None => writing.insert(bytes),
+                }
+            })
+        })
+    }
+
+    /// The value of `key`; if it is not there, what `value` returns is inserted and returned.
+    ///
+    /// `value` is called at most once. If another process inserts the key meanwhile, its value is what is
+    /// returned, and ours is dropped. If `value` panics, nothing is changed.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the map is as it was before.
+    pub fn get_or_insert_with(
+        &self,
+        key: &K::Item,
+        value: impl FnOnce() -> V::Owned,
+    ) -> Result<V::Owned, WriteError> {
+        self.writing(key, |writing| {
+            if let Some((_, found)) = writing.read()? {
+                return Ok(found);
+            }
+            let new = value();
+            self.stored(new.borrow(), |bytes| {
+                loop {
+                    if writing.insert(bytes)? {
+                        return Ok(None);
+                    }
+                    if let Some((_, found)) = writing.read()? {
+                        return Ok(Some(found));
+                    }
+                }
+            })
+            .map(|found| found.unwrap_or(new))
+        })
+    }
+
+    /// Sets the value of `key` to `new` if it is `current`: then `Ok(Ok(()))`, else `Ok(Err(found))` with
+    /// the value that is there instead, or `None` without one, and nothing is changed. Values of any size
+    /// are compared, by their stored bytes.
+    ///
+    /// # Errors
+    /// The outer ones are [`WriteError`]s; the map is as it was before.
+    ///
+    /// ```
+    /// # use forkmap::SharedHashMap;
+    /// let states = SharedHashMap::<u64, str>::anonymous(10)?;
+    /// states.insert(&1, "ready")?;
+    /// assert_eq!(states.compare_exchange(&1, "ready", "taken")?, Ok(()));
+    /// assert_eq!(states.compare_exchange(&1, "ready", "taken")?, Err(Some("taken".into())));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "cas")]
+    pub fn compare_exchange(
+        &self,
+        key: &K::Item,
+        current: &V::Item,
+        new: &V::Item,
+    ) -> Result<Result<(), Option<V::Owned>>, WriteError> {
+        self.writing(key, |writing| {
+            self.stored(new, |new| {
+                let exchange = |current: &[u8]| loop {
+                    let found = writing.table.find_live(&writing.target, |value| {
+                        let is_current = value.equal(current);
+                        (!is_current).then(|| image_of::<V>(value, V::Image::default()))
+                    });
+                    match found {
+                        None => return Ok(Err(None)),
+                        Some((_, Some(image))) => {
+                            return Ok(Err(Some(V::decode(image).map_err(undecodable)?)));
+                        }
+                        Some((at, None)) => {
+                            if writing.replace(at, new).is_some() {
+                                return Ok(Ok(()));
+                            }
+                        }
+                    }
+                };
+                V::encode(current, exchange).map_err(|source| WriteError::Encode {
+                    what: "value",
+                    source,
+                })?
+            })
+        })
+    }
+
+    /// Sets the value of `key` to what `f` makes of the present one, `None` if it is not there; returns the
+    /// new value.
+    ///
+    /// `f` is called again whenever another operation changed the value meanwhile. If it panics, nothing is
+    /// changed. Lock-free.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the map is as it was before.
+    ///
+    /// ```
+    /// # use forkmap::SharedHashMap;
+    /// let notes = SharedHashMap::<str, str>::anonymous(10)?;
+    /// for word in ["to", "be", "or"] {
+    ///     notes.update("all", |old| match old {
+    ///         None => word.to_owned(),
+    ///         Some(old) => old + " " + word,
+    ///     })?;
+    /// }
+    /// assert_eq!(notes.get("all")?.as_deref(), Some("to be or"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn update(
+        &self,
+        key: &K::Item,
+        mut f: impl FnMut(Option<V::Owned>) -> V::Owned,
+    ) -> Result<V::Owned, WriteError> {
+        self.writing(key, |writing| {
+            loop {
+                let (at, old) = writing.read()?.unzip();
+                let new = f(old);
+                let done = self.stored(new.borrow(), |bytes| match at {
+                    Some(at) => Ok(writing.replace(at, bytes).is_some()),
+                    None => writing.insert(bytes),
+                })?;
+                if done {
+                    return Ok(new);
+                }
+            }
+        })
+    }
+
+    /// Replaces the value of `key` by `f` of it, unless that is `None`: then `Ok(Ok(previous))`, else
+    /// `Ok(Err(found))` and nothing is changed; `Ok(Err(None))` if it is not there.
+    ///
+    /// `f` is called again whenever another operation changed the value meanwhile. If it panics, nothing is
+    /// changed. Lock-free.
+    ///
+    /// # Errors
+    /// The outer ones are [`WriteError`]s; the map is as it was before.
+    pub fn fetch_update(
+        &self,
+        key: &K::Item,
+        mut f: impl FnMut(&V::Item) -> Option<V::Owned>,
+    ) -> Result<Result<V::Owned, Option<V::Owned>>, WriteError> {
+        self.writing(key, |writing| {
+            while let Some((at, old)) = writing.read()? {
+                let Some(new) = f(old.borrow()) else {
+                    return Ok(Err(Some(old)));
+                };
+                let replaced = self.stored(new.borrow(), |bytes| Ok(writing.replace(at, bytes)))?;
+                if replaced.is_some() {
+                    return Ok(Ok(old));
+                }
+            }
+            Ok(Err(None))
+        })
+    }
+
+    /// Removes `key`, and returns its value, if it was there. Its room is free at once.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the map is as it was before.
+    #[inline]
+    pub fn remove(&self, key: &K::Item) -> Result<Option<V::Owned>, WriteError> {
+        self.remove_if(key, |_| true)
+    }
+
+    /// Removes `key` if `condition` holds for its value, and returns that.
+    ///
+    /// `condition` is called again whenever another operation changed the value meanwhile.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the map is as it was before.
+    #[inline]
+    pub fn remove_if(
+        &self,
+        key: &K::Item,
+        mut condition: impl FnMut(&V::Item) -> bool,
+    ) -> Result<Option<V::Owned>, WriteError> {
+        // A key that is too long is not there, and that is what a removal is for.
+        let removed = self.writing(key, |writing| {
+            while let Some((at, value)) = writing.read()? {
+                if !condition(value.borrow()) {
+                    return Ok(None);
+                }
+                if writing.remove(at) {
+                    return Ok(Some(value));
+                }
+            }
+            Ok(None)
+        });
+        match removed {
+            Err(WriteError::KeyTooLong { .. }) => Ok(None),
+            removed => removed,
+        }
+    }
+
+    /// Removes the keys for which `keep` is `false`, one after the other.
+    ///
+    /// A key that is there all the time is asked about, and again if its value changes before it is
+    /// removed; one that comes meanwhile may be left out. Keys and values that cannot be decoded stop it.
+    ///
+    /// # Errors
+    /// [`WriteError`]; what was removed before that stays removed.
+    pub fn retain(
+        &self,
+        mut keep: impl FnMut(&K::Item, &V::Item) -> bool,
+    ) -> Result<(), WriteError> {
+        let writer = self.writer()?;
+        let mut entries = super::iter::Raw::new(self);
+        while let Some(raw) = entries.next() {
+            self.writing_bytes(writer, &raw.key, |writing| {
+                let key = super::iter::decode_key::<K>(&raw.key).map_err(undecodable)?;
+                // As it was seen, or as it is by now.
+                let mut found = Some((raw.at, V::decode(raw.value).map_err(undecodable)?));
+                while let Some((at, value)) = found {
+                    if keep(key.borrow(), value.borrow()) || writing.remove(at) {
+                        break;
+                    }
+                    found = writing.read()?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Removes all keys, one after the other; one that comes meanwhile may stay. (There is no instant
+    /// when the map is empty, unless nobody else changes it.)
+    ///
+    /// # Errors
+    /// [`WriteError`]; what was removed before that stays removed.
+    pub fn clear(&self) -> Result<(), WriteError> {
+        let writer = self.writer()?;
+        let mut keys = super::iter::Raw::new(self);
+        while let Some(raw) = keys.next() {
+            self.writing_bytes(writer, &raw.key, |writing| {
+                let mut at = Some(raw.at);
+                while at.is_some_and(|at| !writing.remove(at)) {
+                    at = writing.find().map(|(at, _)| at);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! Which writer a thread is in each map that it changes.
+
+use std::cell::{Cell, RefCell};
+
+use crate::error::ParticipantError;
+use crate::process;
+use crate::segment::{Lease, Segment};
+
+/// What a thread is in one map.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// The attachment, by its number in this process.
+    attachment: u64,
+    /// The process: in a forked child it is another one.
+    token: u64,
+    writer: usize,
+}
+
+const NOBODY: Known = Known {
+    attachment: 0,
+    token: 0,
+    writer: 0,
+};
+
+thread_local! {
+    /// The map that this thread has changed last: what it needs to know for the next change.
+    static LATEST: Cell<Known> = const { Cell::new(NOBODY) };
+    /// All the maps that it has changed.
+    static LEASES: RefCell<Leases> = const { RefCell::new(Leases(Vec::new())) };
+}
+
+struct Leases(Vec<(Known, Lease)>);
+
+impl Drop for Leases {
+    fn drop(&mut self) {
+        // The destructor of another thread-local may still change the map: not by these leases.
+        LATEST.set(NOBODY);
+    }
+}
+
+/// The number of the calling thread among the writers of the segment; it keeps it until it ends. The
+/// first time it registers there, and `recover` is called for a slot whose writer is dead.
+#[inline(always)]
+pub(super) fn of_this_thread(
+    segment: &Segment,
+    attachment: u64,
+    recover: impl Fn(usize),
+) -> Result<usize, ParticipantError> {
+    let known = LATEST.get();
+    if let Ok(token) = process::token() {
+        if known.attachment == attachment && known.token == token {
+            return Ok(known.writer);
+        }
+    }
+    look_up(segment, attachment, recover)
+}
+
+#[cold]
+fn look_up(
+    segment: &Segment,
+    attachment: u64,
+    recover: impl Fn(usize),
+) -> Result<usize, ParticipantError> {
+    let token = process::token().map_err(|source| ParticipantError::Os {
+        call: "mmap or madvise",
+        source,
+    })?;
+    let is_this = |known: &Known| known.attachment == attachment && known.token == token;
+    let found = LEASES.try_with(|leases| {
+        let leases = leases.borrow();
+        let mut known = leases.0.iter().map(|(known, _)| *known);
+        known.find(is_this)
+    });
+    if let Ok(Some(known)) = found {
+        LATEST.set(known);
+        return Ok(known.writer);
+    }
+    let lease = segment.lease(token, recover)?;
+    let known = Known {
+        attachment,
+        token,
+        writer: lease.slot(),
+    };
+    // If the thread is ending, and has no such memory any more, the lease is nobody's until the
+    // attachment ends: it cannot be told which change will be the last.
+    let mut lease = Some(lease);
+    let kept = LEASES.try_with(|leases| {
+        let leases = &mut leases.borrow_mut().0;
+        leases.retain(|(known, lease)| known.token == token && !lease.is_over());
+        leases.extend(lease.take().map(|lease| (known, lease)));
+        LATEST.set(known);
+    });
+    if kept.is_err() {
+        std::mem::forget(lease);
+    }
+    Ok(known.writer)
+}
