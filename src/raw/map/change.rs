@@ -52,6 +52,7 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
     /// then: where it stands with the new one.
     #[inline(always)]
     pub fn replace(&self, writer: usize, target: &Target<'_>, at: At, value: &[u8]) -> Option<At> {
+        debug_assert!(!at.word.is_tentative());
         let journal = self.journal(writer);
         let spare = self.fill(writer, journal.spare(), target, value);
         journal.set_spare(spare);
@@ -94,16 +95,18 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
     pub fn remove(&self, writer: usize, target: &Target<'_>, at: At) -> bool {
         let journal = self.journal(writer);
         self.finish(target.home, at.index);
-        journal.set_old(at.word);
+        // If it was found when it was committed and not live yet, it is live now.
+        let old = at.word.to_live();
+        journal.set_old(old);
         let (home, index) = (target.home, at.index);
         journal.begin(Op::Remove { home, index });
         // SYNC(publish): SeqCst, as every exchange of a bucket. The instant when the key is gone.
         let bucket = self.bucket_word(index);
         let removed = bucket
-            .compare_exchange(at.word.0, Bucket::FREE.0, SeqCst, SeqCst)
+            .compare_exchange(old.0, Bucket::FREE.0, SeqCst, SeqCst)
             .is_ok();
         if removed {
-            self.retire(at.word.publication());
+            self.retire(old.publication());
             self.lower(home, self.distance(home, index));
         }
         journal.end();

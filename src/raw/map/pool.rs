@@ -4,7 +4,8 @@
 //! for each 64 of them that are all taken; it is there to find the lowest free cell fast, so that what
 //! lives lies close together however large the capacity is. It may be wrong, in two ways:
 //!
-//! * *clear for a cell that is taken.* Who tries that cell sees its owner, leaves the bit set and goes on.
+//! * *clear for a cell that is taken*, as for those that the writers have in hand in a new map. Who tries
+//!   that cell sees its owner, and goes on.
 //! * *set for a cell that is free.* That would be a leak. Only somebody who is taking or giving back that
 //!   very cell leaves this behind, by dying in between: it stands in its journal, and recovery clears the
 //!   bit. A bit of the upper level has no journal; so before the pool is said to be empty, all of the
@@ -86,19 +87,20 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
             if cell >= self.cell_count {
                 break;
             }
+            let Some(owner) = self.owner(cell).filter(|owner| owner.is_pool()) else {
+                // The bit stays clear: it may be free before we have set it, and would stay hidden.
+                continue;
+            };
+            let seq = owner.seq() & self.split.seq_mask();
+            let fresh = self.split.publication(cell, seq);
+            // Before the bit: whoever leaves it set by dying is known. And only a cell that was free a
+            // moment ago: so if it is ours when we die, then by the exchange below, and it was never in
+            // the index since.
+            journal.set_fresh(Some(fresh));
             // Not a bit that somebody else has just set: it has the cell, or looks at it.
             if hint.fetch_or(1 << bit, SeqCst) & 1 << bit != 0 {
                 continue;
             }
-            let Some(owner) = self.owner(cell).filter(|owner| owner.is_pool()) else {
-                continue;
-            };
-            let fresh = self
-                .split
-                .publication(cell, owner.seq() & self.split.seq_mask());
-            // Before the exchange, and only a cell that was free a moment ago: so if it is ours when we
-            // die, then by this exchange, and it was never in the index since.
-            journal.set_fresh(Some(fresh));
             if self.exchange_owner(cell, owner, Owner::writer(writer, owner.seq())) {
                 return Some(fresh);
             }

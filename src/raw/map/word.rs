@@ -23,11 +23,12 @@ pub struct Split {
 }
 
 impl Split {
-    /// As many bits for sequence numbers as numbers below `cells` leave.
+    /// As many bits for sequence numbers as numbers below `cells` leave, and as the owner of a cell has
+    /// room for.
     pub const fn new(cells: usize) -> Self {
-        Self {
-            seq_bits: PUBLICATION_BITS - (usize::BITS - (cells - 1).leading_zeros()),
-        }
+        let left = PUBLICATION_BITS - (usize::BITS - (cells - 1).leading_zeros());
+        let seq_bits = if left < SEQ_BITS { left } else { SEQ_BITS };
+        Self { seq_bits }
     }
 
     #[inline(always)]
@@ -153,7 +154,8 @@ impl Home {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner(pub u64);
 
-const FILLED: u64 = 1 << 48;
+const SEQ_BITS: u32 = 48;
+const FILLED: u64 = 1 << SEQ_BITS;
 
 impl Owner {
     /// Nobody's: the next insert may take it.
