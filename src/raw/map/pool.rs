@@ -104,6 +104,11 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
             if self.exchange_owner(cell, owner, Owner::writer(writer, owner.seq())) {
                 return Some(fresh);
             }
+            // Somebody else has had it since. If it is free again, its bit was cleared before we set it;
+            // if not, that will be done after this.
+            if self.owner(cell).is_some_and(Owner::is_pool) {
+                self.clear_hint(cell);
+            }
         }
         None
     }
