@@ -2,17 +2,15 @@
 
 use std::iter;
 
-use bytemuck::{Pod, Zeroable};
-use forkmap::{AtomicDict, Entry};
-use xxhash_rust::xxh3::xxh3_64;
+use bytemuck::{bytes_of, bytes_of_mut};
+use forkmap::{AtomicDict, Entry, SharedHashMap};
 
 use crate::Result;
-use crate::text::{Counts, Text, words};
+use crate::text::{Counts, LONGEST_WORD, Text, words};
 
-/// Set in the keys of words, so that none of them is the number of a file or the cursor.
-const WORD: u64 = 1 << 63;
-const CURSOR: u64 = WORD - 1;
-/// Set in the value of a file whose words are all in the dictionary.
+/// The key of the cursor among the numbers of files.
+const CURSOR: u64 = u64::MAX;
+/// Set in the value of a file whose words are all counted.
 const DONE: u64 = 1 << 63;
 
 /// The value of a file that the worker at `place` has taken.
@@ -20,61 +18,69 @@ fn taken_by(place: usize) -> u64 {
     place as u64 + 1
 }
 
-/// The value of a word at a place. Its two parts always change together.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Tally {
-    count: u32,
-    /// The file that was added last: its number plus 1.
-    last: u32,
-}
+/// The value of a word: how often it was met, and for each place the file that was added last, its number
+/// plus 1. All of it changes together.
+struct Tally(Vec<u8>);
 
-/// The hash of a word is mixed with a hash of the place. (The place as the seed of XXH3 would not do:
-/// seeds as close as 0 and 1 give some pairs of short words the same hash.)
-fn word_key(word: &[u8], place: usize) -> u64 {
-    WORD | (xxh3_64(word) ^ xxh3_64(&place.to_le_bytes()))
-}
+impl Tally {
+    fn bytes(places: usize) -> usize {
+        size_of::<u64>() + places * size_of::<u32>()
+    }
 
-/// How many keys the words need, if this job can do them.
-///
-/// Two words with the same key would be counted as one. With hashes of 63 bits that does not happen
-/// by chance, but it costs little to be sure.
-pub(crate) fn word_keys(plain: &Counts<Box<[u8]>>, workers: usize) -> Result<usize> {
-    if plain.values().any(|&n| n > u32::MAX.into()) {
-        return Err("a word comes more than 4,294,967,295 times; count fewer files".into());
+    fn new(places: usize) -> Self {
+        Self(vec![0; Self::bytes(places)])
     }
-    let keys = |place| plain.keys().map(move |word| word_key(word, place));
-    let mut keys: Vec<u64> = (0..workers).flat_map(keys).collect();
-    keys.sort_unstable();
-    if keys.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(
-            "two words have the same hash of 63 bits; this program cannot count them".into(),
-        );
+
+    fn count(&self) -> u64 {
+        let mut count = 0_u64;
+        bytes_of_mut(&mut count).copy_from_slice(&self.0[..8]);
+        count
     }
-    Ok(keys.len())
+
+    /// Adds `n` words of the file, if it was not added at this place already.
+    fn add(&mut self, n: u64, file: usize, place: usize) {
+        let count = self.count() + n;
+        let last = file as u32 + 1;
+        let (counted, lasts) = self.0.split_at_mut(8);
+        let noted = &mut lasts[4 * place..][..4];
+        if noted != bytes_of(&last) {
+            noted.copy_from_slice(bytes_of(&last));
+            counted.copy_from_slice(bytes_of(&count));
+        }
+    }
 }
 
 /// What the workers share. They inherit it when they are forked.
 pub(crate) struct Job<'a> {
     pub(crate) texts: &'a [Text],
+    places: usize,
     /// The values of the files, in the order of `texts`.
     files: Vec<Entry>,
     cursor: Entry,
-    tallies: AtomicDict<Tally>,
+    tallies: SharedHashMap<[u8], [u8]>,
 }
 
 impl<'a> Job<'a> {
-    pub(crate) fn new(texts: &'a [Text], word_keys: usize) -> Result<Self> {
+    /// A job for so many places, with room for so many different words.
+    pub(crate) fn new(texts: &'a [Text], places: usize, distinct: usize) -> Result<Self> {
         if texts.len() >= u32::MAX as usize {
             return Err("more than 4,294,967,294 files; count fewer".into());
         }
-        let dict = AtomicDict::anonymous((word_keys + texts.len() + 1) as u64)?;
+        let dict = AtomicDict::anonymous(texts.len() as u64 + 1)?;
         let files = (0..texts.len() as u64).map(|file| dict.entry(file));
+        let tallies = SharedHashMap::options()
+            .capacity(distinct.max(1) as u64)
+            .key_bytes(LONGEST_WORD as u64)
+            .value_bytes(Tally::bytes(places) as u64)
+            // One for each worker, and for those that were killed and not replaced yet.
+            .participants(2 * places as u64)
+            .anonymous()?;
         Ok(Self {
             texts,
+            places,
             files: files.collect::<Result<_, _>>()?,
             cursor: dict.entry(CURSOR)?,
-            tallies: dict.cast(),
+            tallies,
         })
     }
 
@@ -101,18 +107,14 @@ impl<'a> Job<'a> {
     fn count(&self, file: usize, place: usize, buffer: &mut Vec<u8>) -> Result<()> {
         let mut counts = Counts::default();
         for word in words(self.texts[file].read(buffer)?) {
-            *counts.entry(word_key(word, place)).or_default() += 1;
+            *counts.entry(word).or_default() += 1;
         }
-        let last = file as u32 + 1;
-        for (key, n) in counts {
-            let add = |tally: Tally| {
-                (tally.last != last).then(|| Tally {
-                    count: tally.count + n as u32,
-                    last,
-                })
-            };
-            // The inner error says that the word was there already.
-            let _ = self.tallies.fetch_update(key, add)?;
+        for (word, n) in counts {
+            self.tallies.update(word, |old| {
+                let mut tally = old.map_or_else(|| Tally::new(self.places), Tally);
+                tally.add(n, file, place);
+                tally.0
+            })?;
         }
         self.files[file].store(DONE | taken_by(place));
         Ok(())
@@ -128,15 +130,11 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// How often all workers together met the word.
-    pub(crate) fn count_of(&self, word: &[u8], workers: usize) -> u64 {
-        let tallies = (0..workers).map(|place| self.tallies.load(word_key(word, place)));
-        tallies.map(|tally| u64::from(tally.count)).sum()
-    }
-
-    /// How many words there are in the dictionary, whatever they are.
-    pub(crate) fn total(&self) -> u64 {
-        let tallies = self.tallies.iter().filter(|(key, _)| key & WORD != 0);
-        tallies.map(|(_, tally)| u64::from(tally.count)).sum()
+    /// The words, and how often all workers together met them.
+    pub(crate) fn counts(&self) -> Result<Vec<(Vec<u8>, u64)>> {
+        let entries = self.tallies.iter();
+        let counts =
+            entries.map(|entry| Ok(entry.map(|(word, tally)| (word, Tally(tally).count()))?));
+        counts.collect()
     }
 }

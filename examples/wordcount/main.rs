@@ -1,5 +1,5 @@
-//! Counts the words of many files with several processes and one dictionary, and is exact even while
-//! its workers are being killed with SIGKILL.
+//! Counts the words of many files with several processes and one map, and is exact even while its workers
+//! are being killed with SIGKILL.
 //!
 //! ```text
 //! cargo run --release --example wordcount -- [--workers N] [--kill] [PATH...]
@@ -9,30 +9,28 @@
 //! parent first counts all words by itself. It then forks the workers, replaces those that are
 //! killed (with `--kill` it kills some itself, a few a second), and at the end compares every word.
 //! The last line tells the outcome, and so does the exit status. Ctrl-C ends parent and workers, and
-//! the dictionary, which has no name, is gone with the last of them.
+//! the map, which has no name, is gone with the last of them.
 //!
 //! # How to count exactly once
 //!
-//! Nobody can be killed half-way through an operation on the dictionary, but between two of them.
-//! Whoever then does the file again must not count anything twice. Two rules are enough.
+//! Nobody can be killed half-way through an operation on the map, but between two of them. Whoever then does
+//! the file again must not count anything twice. Two rules are enough.
 //!
 //! **One process at a place.** Each worker has a place, a small number. The parent reaps a killed
 //! worker before it forks the next one for the same place.
 //!
-//! **What changes together is one value.** That is eight bytes:
+//! **What changes together is one value**, of whatever size:
 //!
 //! ```text
-//! key                        value
-//! number of a file           DONE (1 bit) | place + 1                 0: nobody has taken it
-//! WORD | hash(word, place)   count (32 bits) | last file + 1 (32 bits)
-//! CURSOR                     the file to try next
+//! AtomicDict     number of a file    DONE (1 bit) | place + 1                  0: nobody has taken it
+//!                CURSOR              the file to try next
+//! SharedHashMap  word                count | for each place: last file + 1
 //! ```
 //!
 //! 1. A worker takes a file by one compare-exchange of its value, from 0 to the worker's place.
 //! 2. It counts the words of the file in private memory.
-//! 3. For each word it adds to the count of its place, and notes there which file that was, in one
-//!    operation. A word where this file is noted already was added before the worker at this place
-//!    was killed: skip it.
+//! 3. For each word it adds to the count, and notes for its place which file that was, in one operation. A
+//!    word where this file is noted already was added before the worker at this place was killed: leave it.
 //! 4. It marks the file as done.
 //!
 //! A new worker begins with the file that its place has taken and not done, if there is one. The
@@ -55,7 +53,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
-use job::{Job, word_keys};
+use job::Job;
 use text::{Counts, Text, count_plainly, list};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -137,17 +135,18 @@ fn run(args: Args) -> Result<bool> {
     let plain = count_plainly(&texts)?;
     let alone = start.elapsed();
 
-    let job = Job::new(&texts, word_keys(&plain, args.workers)?)?;
+    let job = Job::new(&texts, args.workers, plain.len())?;
     let start = Instant::now();
     let kills = supervise(&job, &args)?;
     let together = start.elapsed();
 
-    print_top(&plain);
+    let counts = job.counts()?;
+    print_top(&counts);
     println!();
     print_speed("one process", &texts, alone);
     print_speed(&format!("workers: {}", args.workers), &texts, together);
     println!("kills: {kills}");
-    Ok(check(&job, &plain, args.workers))
+    Ok(check(&counts, &plain))
 }
 
 /// Forks the workers, replaces those that are killed, and comes back when all have done their work,
@@ -241,12 +240,12 @@ fn draw(bar: &ProgressBar, job: &Job) {
     bar.set_message(format!("{} of {all} files", HumanCount(files)));
 }
 
-fn print_top(plain: &Counts<Box<[u8]>>) {
-    let mut top: Vec<_> = plain.iter().collect();
+fn print_top(counts: &[(Vec<u8>, u64)]) {
+    let mut top: Vec<_> = counts.iter().collect();
     top.sort_unstable_by_key(|&(word, n)| (Reverse(n), word));
-    let rows = top.into_iter().take(TOP).map(|(word, &n)| {
+    let rows = top.into_iter().take(TOP).map(|(word, n)| {
         let word = String::from_utf8_lossy(word).into_owned();
-        (word, HumanCount(n).to_string())
+        (word, HumanCount(*n).to_string())
     });
     let rows: Vec<_> = rows.collect();
     let width = rows.iter().map(|(word, _)| word.len()).max().unwrap_or(0);
@@ -267,15 +266,14 @@ fn print_speed(who: &str, texts: &[Text], time: Duration) {
     );
 }
 
-/// Compares every word and the total, and prints the last line.
-fn check(job: &Job, plain: &Counts<Box<[u8]>>, workers: usize) -> bool {
-    let all = HumanCount(plain.values().sum());
+/// Compares every word, and prints the last line.
+fn check(counts: &[(Vec<u8>, u64)], plain: &Counts<Box<[u8]>>) -> bool {
     let distinct = HumanCount(plain.len() as u64);
-    let counted = plain
+    let mut wrong = counts
         .iter()
-        .map(|(word, &n)| (word, n, job.count_of(word, workers)));
-    let mut wrong = counted.filter(|&(_, plainly, counted)| counted != plainly);
-    if let Some((word, plainly, counted)) = wrong.next() {
+        .map(|(word, n)| (word, *n, plain.get(&word[..]).copied().unwrap_or(0)))
+        .filter(|&(_, counted, plainly)| counted != plainly);
+    if let Some((word, counted, plainly)) = wrong.next() {
         let word = String::from_utf8_lossy(word);
         let n = HumanCount(1 + wrong.count() as u64);
         println!(
@@ -283,11 +281,13 @@ fn check(job: &Job, plain: &Counts<Box<[u8]>>, workers: usize) -> bool {
         );
         return false;
     }
-    let total = HumanCount(job.total());
-    if total.0 != all.0 {
-        println!("check: FAILED: every word is right, but there are {total} in all, not {all}");
+    // Each of them is right, and so all are there and each once if they are as many.
+    if counts.len() != plain.len() {
+        let found = HumanCount(counts.len() as u64);
+        println!("check: FAILED: every word is right, but there are {found}, not {distinct}");
         return false;
     }
+    let all = HumanCount(plain.values().sum());
     println!("check: equal to the single-process count: {all} words, {distinct} distinct");
     true
 }

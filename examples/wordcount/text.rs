@@ -73,26 +73,26 @@ const IN_WORD: [bool; 256] = {
     table
 };
 
+/// Bytes of the longest word. What is longer is data that somebody has put into a source.
+pub(crate) const LONGEST_WORD: usize = 64;
+
 /// A word is a run of ASCII letters, digits and `_` that does not begin with a digit. Case counts.
 pub(crate) fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| !IN_WORD[usize::from(byte)])
         .filter(|word| word.first().is_some_and(|byte| !byte.is_ascii_digit()))
+        .filter(|word| word.len() <= LONGEST_WORD)
 }
 
 /// How often each word was met.
 pub(crate) type Counts<K> = HashMap<K, u64, BuildHasherDefault<WordHasher>>;
 
-/// Hashes a word by XXH3, and a key of the dictionary, which is a hash already, to itself.
+/// Hashes a word by XXH3.
 #[derive(Default)]
 pub(crate) struct WordHasher(u64);
 
 impl Hasher for WordHasher {
     fn write(&mut self, word: &[u8]) {
         self.0 = xxh3_64(word);
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
     }
 
     /// The length of a word, which its bytes tell already.
