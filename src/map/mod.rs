@@ -83,7 +83,7 @@ use crate::stored::Stored;
 ///
 /// # Sequence numbers
 ///
-/// Each content of a cell has a number of at least 28 bits (44 in a map of a thousand keys), by which a
+/// Each content of a cell has a number of at least 28 bits (43 in a map of a thousand keys), by which a
 /// stopped process learns that the world has moved on. Were it stopped in the middle of an operation while
 /// one cell is refilled exactly a multiple of 2^28 times, of which each takes 50 ns at least, and were the
 /// very same cell then published in the same bucket again, it would take the new content for the old one.
