@@ -228,7 +228,9 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
     ///
     /// # Errors
     /// [`ReadError`]: for plain data, none.
-    #[inline]
+    // Always: as a function of its own it would read the handle anew each time, and pass the result through
+    // memory, which costs as much as the look-up.
+    #[inline(always)]
     pub fn get(&self, key: &K::Item) -> Result<Option<V::Owned>, ReadError> {
         let image = self.look(key, |value| image_of::<V>(value, V::Image::default()))?;
         image.map(V::decode).transpose().map_err(unreadable)

@@ -26,7 +26,7 @@ use crate::raw::participants::MOST;
 /// | [`unlink_on_drop`](Self::unlink_on_drop) | `false`: the segment stays |
 /// | [`schema`](Self::schema) | 0 |
 /// | [`hash_seed`](Self::hash_seed) | random for each segment |
-/// | [`participants`](Self::participants) | 256 |
+/// | [`participants`](Self::participants) | 256; 128 for a [`SharedHashMap`](crate::SharedHashMap) |
 /// | [`capacity`](Self::capacity) | 1,024 entries |
 /// | `key_bytes`, of a map with keys that vary in length | 256 |
 /// | `value_bytes`, of a map with values that vary in length | 1,024 |
@@ -166,14 +166,19 @@ impl<T> Options<T> {
     }
 
     /// How many may have an identity in the segment at once: at least so many, up to 4,094, 32 bytes
-    /// each; 256 unless set. The kernel keeps their locks in a list, so with thousands of them taking
+    /// each. The kernel keeps their locks in a list, so with thousands of them taking
     /// part for the first time, and asking whether an owner lives, take a tenth of a millisecond.
     ///
-    /// A process needs one for what must be taken back from it when it dies: holding a
-    /// [`Lock`](crate::Lock), a permit of a [`Semaphore`](crate::Semaphore), a seat at a
-    /// [`Barrier`](crate::Barrier) or the turn of a [`Once`](crate::Once). It gets one by itself (for
-    /// each attachment that it uses so), and its place is free again when it ends, however it ends.
-    /// Operations on values need none.
+    /// Who must have one is who leaves something behind by dying:
+    ///
+    /// - with an [`AtomicDict`](crate::AtomicDict), a process that holds a [`Lock`](crate::Lock), a permit of
+    ///   a [`Semaphore`](crate::Semaphore), a seat at a [`Barrier`](crate::Barrier) or the turn of a
+    ///   [`Once`](crate::Once). Operations on values need none. 256 unless set.
+    /// - with a [`SharedHashMap`](crate::SharedHashMap), each *thread* that changes the map. Each takes room
+    ///   for a key and a value more. 128 unless set.
+    ///
+    /// It gets one by itself (for each attachment that it uses so), and its place is free again when it ends,
+    /// however it ends.
     ///
     /// On attach, a segment with room for fewer is refused; unset, any will do.
     pub fn participants(&mut self, count: u64) -> &mut Self {

@@ -119,7 +119,7 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
     /// Finishes the insert of the live word in bucket `index`, if the home still names it: else a later
     /// tentative word in that bucket would pass for committed. (To be called after that word was loaded:
     /// then the home cannot come to name it any more.)
-    fn finish(&self, home: usize, index: usize) {
+    pub(super) fn finish(&self, home: usize, index: usize) {
         loop {
             let word = self.load_home(home);
             if word.pending() != self.pending_of(home, index) {

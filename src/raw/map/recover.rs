@@ -25,6 +25,7 @@ impl<const LINE: usize> Table<'_, LINE> {
             Op::Insert { home, index } => {
                 if let Some(fresh) = fresh {
                     self.undo(home, index, fresh);
+                    self.finish(home, index);
                     if self.was_published(writer, fresh, index) {
                         journal.set_fresh(None);
                     }
@@ -44,6 +45,8 @@ impl<const LINE: usize> Table<'_, LINE> {
                 self.lower(home, usize::MAX);
             }
         }
+        // What is left is to give back a cell that never was in the index, whoever does it.
+        journal.end();
         if let Some(fresh) = journal.fresh() {
             let cell = self.split.cell(fresh);
             match self.owner(cell) {
@@ -52,7 +55,6 @@ impl<const LINE: usize> Table<'_, LINE> {
                 _ => {}
             }
         }
-        journal.end();
         journal.set_fresh(None);
     }
 
