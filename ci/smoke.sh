@@ -11,4 +11,5 @@ for example in index pool rate_limit spawn work_queue; do
     cargo run --release --quiet --example "$example"
 done
 cargo bench --bench dict -- --test
+cargo bench --bench maps -- --test
 cargo bench --bench ratios -- --test
