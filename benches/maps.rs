@@ -240,7 +240,9 @@ where
     }
     let new = || {
         SharedHashMap::<K, V>::options()
-            .capacity(capacity)
+            // Two more than are there: else a thread that removes a key may find its room in the hands of
+            // the other one.
+            .capacity(capacity + 2)
             .anonymous()
             .unwrap()
     };

@@ -83,7 +83,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
             what: "key",
             source,
         })?;
-        let found = self.writing_bytes(self.writer()?, &stored, |writing| writing.read())?;
+        let found = self.writing_bytes(&stored, |writing| writing.read())?;
         let (map, key) = (self, stored);
         Ok(match found {
             Some((at, value)) => Entry::Occupied(OccupiedEntry {
@@ -119,10 +119,7 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> OccupiedEntry<'a, K, V> {
         let stored = map.stored(new, |bytes| {
             let value = super::iter::decode_key::<V>(bytes);
             let value = value.map_err(|source| WriteError::Decode { source })?;
-            let writer = map.writer()?;
-            let at = map.writing_bytes(writer, &self.key, |writing| {
-                Ok(writing.replace(self.at, bytes))
-            })?;
+            let at = map.writing_bytes(&self.key, |writing| writing.replace(self.at, bytes))?;
             Ok(at.map(|at| (at, value)))
         })?;
         (self.at, self.value) = stored.ok_or(EntryError::Changed)?;
@@ -134,10 +131,9 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> OccupiedEntry<'a, K, V> {
     /// # Errors
     /// [`EntryError`].
     pub fn remove(self) -> Result<V::Owned, EntryError> {
-        let writer = self.map.writer()?;
         let removed = self
             .map
-            .writing_bytes(writer, &self.key, |writing| Ok(writing.remove(self.at)))?;
+            .writing_bytes(&self.key, |writing| writing.remove(self.at))?;
         removed.then_some(self.value).ok_or(EntryError::Changed)
     }
 }
@@ -148,9 +144,9 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> VacantEntry<'a, K, V> {
     /// # Errors
     /// [`EntryError`].
     pub fn insert(self, value: &V::Item) -> Result<(), EntryError> {
-        let (map, writer) = (self.map, self.map.writer()?);
+        let map = self.map;
         let inserted = map.stored(value, |bytes| {
-            map.writing_bytes(writer, &self.key, |writing| writing.insert(bytes))
+            map.writing_bytes(&self.key, |writing| writing.insert(bytes))
         })?;
         inserted.then_some(()).ok_or(EntryError::Changed)
     }

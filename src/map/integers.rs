@@ -21,7 +21,7 @@ macro_rules! integers {
                         let old = found.map_or(0, |(_, old)| old);
                         let new = f(old).to_le_bytes();
                         let done = match found {
-                            Some((at, _)) => writing.replace(at, &new).is_some(),
+                            Some((at, _)) => writing.replace(at, &new)?.is_some(),
                             None => writing.insert(&new)?,
                         };
                         if done {

@@ -29,7 +29,7 @@ fn geometry(words: [u64; 8], writers: u64, key: TypeShape, value: TypeShape) -> 
     };
     let fits = |shape: TypeShape, bytes, longest| match varies(shape) {
         true => bytes <= longest,
-        false => bytes == u64::from(shape.size),
+        false => bytes <= longest && bytes == u64::from(shape.size),
     };
     let possible = capacity <= MOST_CELLS as u64
         && fits(key, key_bytes, LONGEST_KEY as u64)

@@ -8,11 +8,14 @@ use crate::raw::map::{At, Full, Table, Target};
 use crate::stored::Stored;
 use crate::sync::Access;
 
-/// A writer and the key that it is about to change.
+/// How often an insert that finds the map full looks again: the last cell may be in the hands of another
+/// insert, which is about to use it or to give it back.
+const ATTEMPTS: u32 = 8;
+
+/// A key that is about to be changed.
 pub(super) struct Writing<'a, 'k, K: ?Sized, V: ?Sized> {
     pub(super) map: &'a SharedHashMap<K, V>,
     pub(super) table: Table<'a>,
-    pub(super) writer: usize,
     pub(super) target: Target<'k>,
 }
 
@@ -38,43 +41,63 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Writing<'a, '_, K, V> {
         Ok(Some((at, V::decode(image).map_err(undecodable)?)))
     }
 
+    /// Where the key stands with its new value, if it stood at `at` until then.
+    // Who writes is asked as late as this: what the caller has been asked before, a closure or a
+    // `Serialize`, may have forked.
     #[inline(always)]
-    pub(super) fn replace(&self, at: At, bytes: &[u8]) -> Option<At> {
-        self.table.replace(self.writer, &self.target, at, bytes)
+    pub(super) fn replace(&self, at: At, bytes: &[u8]) -> Result<Option<At>, WriteError> {
+        let writer = self.map.writer()?;
+        Ok(self.table.replace(writer, &self.target, at, bytes))
     }
 
     /// Whether it was inserted: not if it is there.
     #[inline(always)]
     pub(super) fn insert(&self, bytes: &[u8]) -> Result<bool, WriteError> {
-        match self.table.insert(self.writer, &self.target, bytes) {
+        let writer = self.map.writer()?;
+        match self.table.insert(writer, &self.target, bytes) {
             Ok(inserted) => Ok(inserted),
-            Err(Full) => self.insert_after_recovery(bytes),
+            Err(Full) => self.insert_into_full(writer, bytes),
         }
     }
 
     #[cold]
-    fn insert_after_recovery(&self, bytes: &[u8]) -> Result<bool, WriteError> {
+    fn insert_into_full(&self, writer: usize, bytes: &[u8]) -> Result<bool, WriteError> {
         // If it cannot be told who is dead, the map is as full as it seems.
         let _ = self.map.recover();
-        let inserted = self.table.insert(self.writer, &self.target, bytes);
-        inserted.map_err(|Full| WriteError::Full {
+        for attempt in 0..ATTEMPTS {
+            if let Ok(inserted) = self.table.insert(writer, &self.target, bytes) {
+                return Ok(inserted);
+            }
+            // Another one may have inserted this very key, and so filled the map.
+            if self.table.find(&self.target, |_| ()).is_some() {
+                return Ok(false);
+            }
+            (0..20 << attempt).for_each(|_| std::hint::spin_loop());
+        }
+        Err(WriteError::Full {
             capacity: self.table.capacity(),
         })
     }
 
-    pub(super) fn remove(&self, at: At) -> bool {
-        self.table.remove(self.writer, &self.target, at)
+    /// Whether the key was removed, if it stood at `at` until then.
+    pub(super) fn remove(&self, at: At) -> Result<bool, WriteError> {
+        let writer = self.map.writer()?;
+        Ok(self.table.remove(writer, &self.target, at))
     }
 }
 
 impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
-    /// The calling thread's number among the writers.
+    fn writable(&self) -> Result<(), WriteError> {
+        match self.table().access() {
+            Access::ReadWrite => Ok(()),
+            Access::ReadOnly => Err(WriteError::ReadOnly),
+        }
+    }
+
+    /// The calling thread's number among the writers of a map that may be written.
     #[inline(always)]
     pub(super) fn writer(&self) -> Result<usize, WriteError> {
         let table = self.table();
-        if table.access() == Access::ReadOnly {
-            return Err(WriteError::ReadOnly);
-        }
         let recover = |slot| table.recover(slot);
         Ok(writer::of_this_thread(
             self.table.segment(),
@@ -89,8 +112,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         key: &K::Item,
         with: impl FnOnce(&Writing<'_, '_, K, V>) -> Result<R, WriteError>,
     ) -> Result<R, WriteError> {
-        let writer = self.writer()?;
-        let done = K::encode(key, |bytes| self.writing_bytes(writer, bytes, with));
+        let done = K::encode(key, |bytes| self.writing_bytes(bytes, with));
         done.map_err(|source| WriteError::Encode {
             what: "key",
             source,
@@ -100,10 +122,10 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
     #[inline(always)]
     pub(super) fn writing_bytes<R>(
         &self,
-        writer: usize,
         key: &[u8],
         with: impl FnOnce(&Writing<'_, '_, K, V>) -> Result<R, WriteError>,
     ) -> Result<R, WriteError> {
+        self.writable()?;
         let table = self.table();
         let limit = table.shape().key_bytes;
         if !fits::<K>(key, limit) {
@@ -116,7 +138,6 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         with(&Writing {
             map: self,
             table,
-            writer,
             target,
         })
     }
@@ -157,7 +178,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
             self.stored(value, |bytes| {
                 loop {
                     if let Some((at, previous)) = writing.read()? {
-                        if writing.replace(at, bytes).is_some() {
+                        if writing.replace(at, bytes)?.is_some() {
                             return Ok(Some(previous));
                         }
                     } else if writing.insert(bytes)? {
@@ -179,7 +200,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
                 loop {
                     let found = writing.table.find_live(&writing.target, |_| ());
                     let done = match found {
-                        Some((at, ())) => writing.replace(at, bytes).is_some(),
+                        Some((at, ())) => writing.replace(at, bytes)?.is_some(),
                         None => writing.insert(bytes)?,
                     };
                     if done {
@@ -282,7 +303,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
                             return Ok(Err(Some(V::decode(image).map_err(undecodable)?)));
                         }
                         Some((at, None)) => {
-                            if writing.replace(at, new).is_some() {
+                            if writing.replace(at, new)?.is_some() {
                                 return Ok(Ok(()));
                             }
                         }
@@ -327,7 +348,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
                 let (at, old) = writing.read()?.unzip();
                 let new = f(old);
                 let done = self.stored(new.borrow(), |bytes| match at {
-                    Some(at) => Ok(writing.replace(at, bytes).is_some()),
+                    Some(at) => Ok(writing.replace(at, bytes)?.is_some()),
                     None => writing.insert(bytes),
                 })?;
                 if done {
@@ -355,7 +376,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
                 let Some(new) = f(old.borrow()) else {
                     return Ok(Err(Some(old)));
                 };
-                let replaced = self.stored(new.borrow(), |bytes| Ok(writing.replace(at, bytes)))?;
+                let replaced = self.stored(new.borrow(), |bytes| writing.replace(at, bytes))?;
                 if replaced.is_some() {
                     return Ok(Ok(old));
                 }
@@ -391,7 +412,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
                 if !condition(value.borrow()) {
                     return Ok(None);
                 }
-                if writing.remove(at) {
+                if writing.remove(at)? {
                     return Ok(Some(value));
                 }
             }
@@ -414,15 +435,15 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         &self,
         mut keep: impl FnMut(&K::Item, &V::Item) -> bool,
     ) -> Result<(), WriteError> {
-        let writer = self.writer()?;
+        self.writable()?;
         let mut entries = super::iter::Raw::new(self);
         while let Some(raw) = entries.next() {
-            self.writing_bytes(writer, &raw.key, |writing| {
+            self.writing_bytes(&raw.key, |writing| {
                 let key = super::iter::decode_key::<K>(&raw.key).map_err(undecodable)?;
                 // As it was seen, or as it is by now.
                 let mut found = Some((raw.at, V::decode(raw.value).map_err(undecodable)?));
                 while let Some((at, value)) = found {
-                    if keep(key.borrow(), value.borrow()) || writing.remove(at) {
+                    if keep(key.borrow(), value.borrow()) || writing.remove(at)? {
                         break;
                     }
                     found = writing.read()?;
@@ -439,13 +460,16 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
     /// # Errors
     /// [`WriteError`]; what was removed before that stays removed.
     pub fn clear(&self) -> Result<(), WriteError> {
-        let writer = self.writer()?;
+        self.writable()?;
         let mut keys = super::iter::Raw::new(self);
         while let Some(raw) = keys.next() {
-            self.writing_bytes(writer, &raw.key, |writing| {
-                let mut at = Some(raw.at);
-                while at.is_some_and(|at| !writing.remove(at)) {
-                    at = writing.find().map(|(at, _)| at);
+            self.writing_bytes(&raw.key, |writing| {
+                let mut found = Some(raw.at);
+                while let Some(at) = found {
+                    if writing.remove(at)? {
+                        break;
+                    }
+                    found = writing.find().map(|(at, _)| at);
                 }
                 Ok(())
             })?;

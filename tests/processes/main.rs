@@ -18,6 +18,20 @@ mod forking;
 #[cfg(not(feature = "portable"))]
 mod locks;
 #[cfg(not(feature = "portable"))]
+mod maps;
+#[cfg(not(feature = "portable"))]
+mod maps_counting;
+#[cfg(not(feature = "portable"))]
+mod maps_full;
+#[cfg(not(feature = "portable"))]
+mod maps_keys;
+#[cfg(not(feature = "portable"))]
+mod maps_killed;
+#[cfg(not(feature = "portable"))]
+mod maps_waiting;
+#[cfg(not(feature = "portable"))]
+mod maps_writers;
+#[cfg(not(feature = "portable"))]
 mod participants;
 #[cfg(not(feature = "portable"))]
 mod peer;
@@ -50,6 +64,13 @@ fn main() -> ExitCode {
             creating::ROLES,
             forking::ROLES,
             locks::ROLES,
+            maps::ROLES,
+            maps_counting::ROLES,
+            maps_full::ROLES,
+            maps_keys::ROLES,
+            maps_killed::ROLES,
+            maps_waiting::ROLES,
+            maps_writers::ROLES,
             participants::ROLES,
             primitives::ROLES,
             registering::ROLES,
@@ -63,6 +84,13 @@ fn main() -> ExitCode {
             creating::tests(),
             forking::tests(),
             locks::tests(),
+            maps::tests(),
+            maps_counting::tests(),
+            maps_full::tests(),
+            maps_keys::tests(),
+            maps_killed::tests(),
+            maps_waiting::tests(),
+            maps_writers::tests(),
             participants::tests(),
             primitives::tests(),
             registering::tests(),

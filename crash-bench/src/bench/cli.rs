@@ -131,7 +131,7 @@ fn run(options: &Options) -> Result<bool, Failure> {
         "release"
     };
     println!(
-        "{:<20} {:<5} {:<7} {:>12} {:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8}",
+        "{:<26} {:<5} {:<7} {:>12} {:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8}",
         "scenario",
         "mode",
         "build",
@@ -170,7 +170,7 @@ fn print_row(name: &str, fate: Fate, build: &str, outcome: &Outcome) -> Result<(
     };
     let effect = outcome.effect.map_or("-".to_owned(), |n| n.to_string());
     println!(
-        "{name:<20} {mode:<5} {build:<7} {:>12} {effect:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8.1}",
+        "{name:<26} {mode:<5} {build:<7} {:>12} {effect:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8.1}",
         outcome.instructions,
         outcome.points,
         outcome.every,

@@ -4,9 +4,9 @@
 //! cli                 options, the table
 //! session             one scenario in one mode: which points, what came of them
 //! server              processes that play points one after the other
-//! point               one point: a fresh segment, a victim, those who go on without it
+//! point  scenarios/   one point: a fresh segment, a victim, those who go on without it;
+//!                     what the victim does, and what must hold
 //! tracer   judge      ptrace; a check with limits on CPU time, time asleep and patience
-//! scenarios/          what the victim does, and what must hold
 //! scenario plan child what a scenario is; how to get to an instruction fast; forked children
 //! short_meminfo       fewer instructions where a segment is created
 //! ```

@@ -72,19 +72,21 @@ pub(crate) fn play(
         }
         Fate::Stopped => Some(victim),
     };
-    let seen = Seen::NOTHING;
-    let peer = ask("the peer", Scene { fate, seen }, |s| scenario.peer(s))?;
-    let newcomer = ask("the newcomer", Scene { fate, seen: peer }, |s| {
-        scenario.newcomer(s)
-    })?;
-    let seen = agreed(peer, newcomer)?;
+    let mut scene = Scene {
+        fate,
+        seen: Seen::NOTHING,
+        answer: None,
+    };
+    let peer = ask("the peer", scene, |s| scenario.peer(s))?;
+    scene.seen = peer;
+    let newcomer = ask("the newcomer", scene, |s| scenario.newcomer(s))?;
+    scene.seen = agreed(peer, newcomer)?;
+    let seen = scene.seen;
 
     if let Some(victim) = stopped {
-        victim.resume(PATIENCE)?;
+        scene.answer = victim.resume(PATIENCE)?;
     }
-    let finish = ask("the last look", Scene { fate, seen }, |s| {
-        scenario.finish(s)
-    })?;
+    let finish = ask("the last look", scene, |s| scenario.finish(s))?;
     match fate {
         Fate::Killed => _ = agreed(seen, finish)?,
         Fate::Stopped => ensure!(

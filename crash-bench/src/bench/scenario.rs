@@ -29,6 +29,11 @@ pub(crate) trait Scenario {
     /// victim was stopped in it.
     fn op(&mut self) -> Result<(), Failure>;
 
+    /// What the operation gave back, as a number: asked of a victim that has gone on to its end.
+    fn answer(&self) -> Option<u64> {
+        None
+    }
+
     /// A process that was attached before: goes on working, and tells what it saw of the operation.
     fn peer(&self, scene: Scene) -> Result<Seen, Failure>;
 
@@ -58,6 +63,8 @@ pub(crate) struct Scene {
     pub(crate) fate: Fate,
     /// What those before this check have seen.
     pub(crate) seen: Seen,
+    /// At the last look: what the operation of a victim that has gone on gave back.
+    pub(crate) answer: Option<u64>,
 }
 
 impl Scene {

@@ -66,7 +66,9 @@ impl Victim {
             begin_marker();
             let done = scenario.op();
             end_marker();
-            done.map(|()| String::new())
+            done?;
+            let answer = scenario.answer();
+            Ok(answer.map_or(String::new(), |answer| answer.to_string()))
         })?;
         stopped(&child, Signal::SIGSTOP)?;
         ptrace::setoptions(child.pid(), ptrace::Options::PTRACE_O_EXITKILL)?;
@@ -148,12 +150,13 @@ impl Victim {
         drop(self.child);
     }
 
-    /// Lets it go on: it must come to a good end in time.
-    pub(crate) fn resume(self, patience: Duration) -> Result<(), Failure> {
+    /// Lets it go on: it must come to a good end in time. What its operation gave back.
+    pub(crate) fn resume(self, patience: Duration) -> Result<Option<u64>, Failure> {
         self.plant(address(end_marker), self.end_byte)?;
         ptrace::detach(self.child.pid(), None)?;
         match self.child.wait(patience)? {
-            End::Reported(Ok(_)) => Ok(()),
+            End::Reported(Ok(answer)) if answer.is_empty() => Ok(None),
+            End::Reported(Ok(answer)) => Ok(Some(answer.parse()?)),
             End::Reported(Err(error)) => Err(format!("the resumed victim: {error}").into()),
             End::Died(status) => Err(format!("the resumed victim died: {status:?}").into()),
             End::Hung => Err(format!("the resumed victim hung for {patience:?}").into()),

@@ -283,8 +283,10 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
     /// The cell of that number, if there is one.
     #[inline(always)]
     fn cell(&self, cell: usize) -> Option<Cell<'a>> {
-        let start = cell.wrapping_mul(self.stride);
-        let words = self.cells.get(start..start.wrapping_add(self.stride))?;
+        if cell >= self.cell_count {
+            return None;
+        }
+        let words = &self.cells[cell * self.stride..][..self.stride];
         Some(Cell::new(words, self.shape))
     }
 
