@@ -3,7 +3,7 @@
 use std::fmt;
 use std::iter::FusedIterator;
 
-use super::{SharedHashMap, image_of, unreadable};
+use super::{SharedHashMap, copy, unreadable};
 use crate::error::{CodecError, ReadError};
 use crate::raw::map::{At, Table};
 use crate::stored::Stored;
@@ -29,9 +29,10 @@ impl<'a, K: ?Sized, V: Stored + ?Sized> Raw<'a, K, V> {
 
     pub(super) fn next(&mut self) -> Option<RawEntry<V>> {
         let entry = self.map.table().visit(self.next, |cell| {
-            let mut key = Vec::new();
+            let (mut key, mut value) = (Vec::new(), V::Image::default());
             cell.key().append_to(&mut key);
-            Some((key, image_of::<V>(cell.value(), V::Image::default())))
+            copy::<V>(cell.value(), &mut value);
+            Some((key, value))
         });
         let Some((at, (key, value))) = entry else {
             self.next = usize::MAX;

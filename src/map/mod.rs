@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub use self::maintain::Stats;
 pub use self::wait::WaitError;
 use crate::error::{CodecError, ReadError};
-use crate::raw::map::{At, Bytes, Table, Target};
+use crate::raw::map::{Bytes, Table, Target};
 use crate::segment::{Pinned, Segment, View, attachment};
 use crate::stored::Stored;
 
@@ -182,13 +182,14 @@ impl<K: ?Sized, V: ?Sized> SharedHashMap<K, V> {
     }
 }
 
-/// What a look-up brings along.
-fn image_of<V: Stored + ?Sized>(value: Bytes<'_>, mut image: V::Image) -> V::Image {
-    let out = V::room(&mut image, value.len());
+/// Copies the bytes of a value to where it is decoded. (Not by returning them: a value of some size would be
+/// moved from one place to the next on its way out, each of which costs as much as the look-up.)
+#[inline(always)]
+fn copy<V: Stored + ?Sized>(value: Bytes<'_>, image: &mut V::Image) {
+    let out = V::room(image, value.len());
     // (An encoding of somebody else's may offer more room than was asked for.)
     let len = out.len().min(value.len());
     value.copy_to(&mut out[..len]);
-    image
 }
 
 fn unreadable(source: CodecError) -> ReadError {
@@ -232,8 +233,11 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
     // memory, which costs as much as the look-up.
     #[inline(always)]
     pub fn get(&self, key: &K::Item) -> Result<Option<V::Owned>, ReadError> {
-        let image = self.look(key, |value| image_of::<V>(value, V::Image::default()))?;
-        image.map(V::decode).transpose().map_err(unreadable)
+        let mut image = V::Image::default();
+        match self.look(key, |value| copy::<V>(value, &mut image))? {
+            Some(()) => V::decode(image).map(Some).map_err(unreadable),
+            None => Ok(None),
+        }
     }
 
     /// As [`get`](Self::get), into `out`, whose memory is used again if it is a `String` or a `Vec`: tells
@@ -252,13 +256,11 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn get_into(&self, key: &K::Item, out: &mut V::Owned) -> Result<bool, ReadError> {
-        let mut room = Some(V::reuse(out));
-        let image = self.look(key, |value| {
-            image_of::<V>(value, room.take().unwrap_or_default())
-        })?;
-        let Some(image) = image else {
+        let mut image = V::reuse(out);
+        let found = self.look(key, |value| copy::<V>(value, &mut image))?;
+        if found.is_none() {
             return Ok(false);
-        };
+        }
         *out = V::decode(image).map_err(unreadable)?;
         Ok(true)
     }
@@ -281,6 +283,3 @@ fn fits<T: Stored + ?Sized>(bytes: &[u8], limit: usize) -> bool {
         None => bytes.len() <= limit,
     }
 }
-
-/// A value, and where it was found.
-type Found<V> = (At, <V as Stored>::Image);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{SharedHashMap, image_of, unreadable};
+use super::{SharedHashMap, copy, unreadable};
 use crate::error::ReadError;
 use crate::raw::bell;
 use crate::stored::Stored;
@@ -56,13 +56,18 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         let seen = seen.map_err(|source| ReadError::Encode { source })?;
         let waited = self.with_target(key, |table, target| {
             let mut look = || {
+                let mut image = V::Image::default();
                 let found = table.find(target, |value| {
                     let is_seen = seen.as_ref().is_some_and(|seen| value.equal(seen));
-                    (!is_seen).then(|| image_of::<V>(value, V::Image::default()))
+                    if !is_seen {
+                        copy::<V>(value, &mut image);
+                    }
+                    is_seen
                 });
                 match found {
                     None => seen.is_some().then_some(None),
-                    Some((_, changed)) => changed.map(Some),
+                    Some((_, true)) => None,
+                    Some((_, false)) => Some(Some(image)),
                 }
             };
             let deadline = bell::after(timeout);

@@ -2,9 +2,9 @@
 
 use std::borrow::Borrow;
 
-use super::{Found, SharedHashMap, fits, image_of, writer};
+use super::{SharedHashMap, copy, fits, writer};
 use crate::error::WriteError;
-use crate::raw::map::{At, Full, Table, Target};
+use crate::raw::map::{At, Bytes, Full, Table, Target};
 use crate::stored::Stored;
 use crate::sync::Access;
 
@@ -26,19 +26,13 @@ fn undecodable(source: crate::CodecError) -> WriteError {
 impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Writing<'a, '_, K, V> {
     /// The value, and where it stands.
     #[inline(always)]
-    pub(super) fn find(&self) -> Option<Found<V>> {
-        self.table.find_live(&self.target, |value| {
-            image_of::<V>(value, V::Image::default())
-        })
-    }
-
-    /// The value decoded, and where it stands.
-    #[inline(always)]
     pub(super) fn read(&self) -> Result<Option<(At, V::Owned)>, WriteError> {
-        let Some((at, image)) = self.find() else {
-            return Ok(None);
-        };
-        Ok(Some((at, V::decode(image).map_err(undecodable)?)))
+        let mut image = V::Image::default();
+        let copy = |value: Bytes<'_>| copy::<V>(value, &mut image);
+        match self.table.find_live(&self.target, copy) {
+            Some((at, ())) => Ok(Some((at, V::decode(image).map_err(undecodable)?))),
+            None => Ok(None),
+        }
     }
 
     /// Where the key stands with its new value, if it stood at `at` until then.
@@ -293,16 +287,20 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         self.writing(key, |writing| {
             self.stored(new, |new| {
                 let exchange = |current: &[u8]| loop {
+                    let mut image = V::Image::default();
                     let found = writing.table.find_live(&writing.target, |value| {
                         let is_current = value.equal(current);
-                        (!is_current).then(|| image_of::<V>(value, V::Image::default()))
+                        if !is_current {
+                            copy::<V>(value, &mut image);
+                        }
+                        is_current
                     });
                     match found {
                         None => return Ok(Err(None)),
-                        Some((_, Some(image))) => {
+                        Some((_, false)) => {
                             return Ok(Err(Some(V::decode(image).map_err(undecodable)?)));
                         }
-                        Some((at, None)) => {
+                        Some((at, true)) => {
                             if writing.replace(at, new)?.is_some() {
                                 return Ok(Ok(()));
                             }
@@ -469,7 +467,10 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
                     if writing.remove(at)? {
                         break;
                     }
-                    found = writing.find().map(|(at, _)| at);
+                    found = writing
+                        .table
+                        .find_live(&writing.target, |_| ())
+                        .map(|(at, ())| at);
                 }
                 Ok(())
             })?;

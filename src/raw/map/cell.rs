@@ -181,6 +181,9 @@ impl<'a> Cell<'a> {
     }
 }
 
+// Each of the loops below goes over a slice whose length is that of the other side: where that is a type of
+// fixed size, the compiler knows it, and no loop is left.
+
 /// Bytes in a segment, to be copied out.
 #[derive(Debug, Clone, Copy)]
 pub struct Bytes<'a> {
@@ -203,13 +206,15 @@ impl<'a> Bytes<'a> {
     /// Copies the first of them into `out`, which is no longer than they are.
     #[inline(always)]
     pub fn copy_to(self, out: &mut [u8]) {
-        let mut words = self.words.iter();
+        let Some(words) = self.words.get(..out.len().div_ceil(8)) else {
+            return;
+        };
         let mut chunks = out.chunks_exact_mut(8);
-        for (chunk, word) in chunks.by_ref().zip(words.by_ref()) {
+        for (chunk, word) in chunks.by_ref().zip(words) {
             chunk.copy_from_slice(&word.load(Relaxed).to_le_bytes());
         }
         let rest = chunks.into_remainder();
-        if let (false, Some(word)) = (rest.is_empty(), words.next()) {
+        if let (false, Some(word)) = (rest.is_empty(), words.last()) {
             rest.copy_from_slice(&word.load(Relaxed).to_le_bytes()[..rest.len()]);
         }
     }
@@ -224,21 +229,18 @@ impl<'a> Bytes<'a> {
     /// Whether they are `bytes`.
     #[inline(always)]
     pub fn equal(self, bytes: &[u8]) -> bool {
-        if self.len != bytes.len() {
+        let words = self.words.get(..bytes.len().div_ceil(8));
+        let Some(words) = words.filter(|_| self.len == bytes.len()) else {
+            return false;
+        };
+        let mut chunks = bytes.chunks_exact(8);
+        let mut pairs = chunks.by_ref().zip(words);
+        if !pairs.all(|(chunk, word)| word.load(Relaxed) == word_of(chunk)) {
             return false;
         }
-        let mut words = self.words.iter();
-        let mut chunks = bytes.chunks_exact(8);
-        for (chunk, word) in chunks.by_ref().zip(words.by_ref()) {
-            if word.load(Relaxed) != word_of(chunk) {
-                return false;
-            }
-        }
         let rest = chunks.remainder();
-        rest.is_empty()
-            || words
-                .next()
-                .is_some_and(|word| word.load(Relaxed) == word_of(rest))
+        let last = words.last().filter(|_| !rest.is_empty());
+        last.is_none_or(|word| word.load(Relaxed) == word_of(rest))
     }
 }
 
@@ -252,13 +254,14 @@ fn word_of(bytes: &[u8]) -> u64 {
 
 #[inline(always)]
 fn store(words: &[Word], bytes: &[u8]) {
-    let mut words = words.iter();
-    let mut chunks = bytes.chunks_exact(8);
-    for (chunk, word) in chunks.by_ref().zip(words.by_ref()) {
-        word.store(word_of(chunk), Relaxed);
-    }
-    let rest = chunks.remainder();
-    if let (false, Some(word)) = (rest.is_empty(), words.next()) {
-        word.store(word_of(rest), Relaxed);
+    if let Some(words) = words.get(..bytes.len().div_ceil(8)) {
+        let mut chunks = bytes.chunks_exact(8);
+        for (chunk, word) in chunks.by_ref().zip(words) {
+            word.store(word_of(chunk), Relaxed);
+        }
+        let rest = chunks.remainder();
+        if let (false, Some(word)) = (rest.is_empty(), words.last()) {
+            word.store(word_of(rest), Relaxed);
+        }
     }
 }
