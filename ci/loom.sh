@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The models of loom-tests/, each under every schedule that its bound allows.
 #   ci/loom.sh [FILTER...]    FILTER: part of the name of a test
-# About a minute on two cores once built.
+# About three minutes on two cores once built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

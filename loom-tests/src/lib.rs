@@ -1,6 +1,8 @@
 //! What the models of `forkmap` share. Empty unless it is built with `--cfg loom`: see `ci/loom.sh`.
 #![cfg(loom)]
 
+pub mod map;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
@@ -26,8 +28,15 @@ pub fn explore(
     at_least: usize,
     model: impl Fn() + Send + Sync + 'static,
 ) {
+    report(name, bound, at_least, || run(bound, model));
+}
+
+/// Runs `model` under every schedule with at most `bound` preemptions: how many there were.
+fn run(bound: Option<usize>, model: impl Fn() + Send + Sync + 'static) -> usize {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = bound;
+    // Some models do a lot before their threads start.
+    builder.max_branches = 20_000;
     // Builder::new() takes these from the environment; nothing out there may cut a model short.
     builder.max_permutations = None;
     builder.max_duration = None;
@@ -35,13 +44,17 @@ pub fn explore(
 
     let schedules = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&schedules);
-    let start = Instant::now();
     builder.check(move || {
         counter.fetch_add(1, Relaxed);
         model();
     });
+    schedules.load(Relaxed)
+}
 
-    let schedules = schedules.load(Relaxed);
+/// Prints how many schedules `explore` has run, which must be `at_least` so many.
+fn report(name: &str, bound: Option<usize>, at_least: usize, explore: impl FnOnce() -> usize) {
+    let start = Instant::now();
+    let schedules = explore();
     assert!(
         schedules >= at_least,
         "model {name}: {schedules} schedules, expected {at_least} at least"

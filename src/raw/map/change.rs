@@ -6,7 +6,10 @@
 use super::cell::Bytes;
 use super::word::{Bucket, Home, Op, Owner};
 use super::{At, Publication, Table, Target};
-use crate::sync::Ordering::{Release, SeqCst};
+use crate::sync::{
+    Ordering::{Release, SeqCst},
+    store_then_load,
+};
 
 impl<'a, const LINE: usize> Table<'a, LINE> {
     /// As [`find`](Self::find), for a writer: what it finds is finished, and can be changed.
@@ -132,6 +135,9 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
     /// Takes back how far keys of this home may stand, after one was removed `distance` lines behind it.
     pub(super) fn lower(&self, home: usize, distance: usize) {
         loop {
+            // SYNC(commit): SeqCst, pairs with itself: of two removers, each of which has changed a bucket
+            // or the home and then looks at the other, at least one sees the other's change.
+            store_then_load();
             let word = self.load_home(home);
             if word.len() == 0 || word.len() > distance {
                 return;

@@ -71,6 +71,7 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
         // Relaxed, for nothing but the cache. Which bucket it is, is known only when the tags have come;
         // but that there is one, a processor guesses, and so brings the line and the tags at once. Where
         // look-ups mostly miss, it guesses that too, and the line is left alone.
+        #[cfg(not(loom))]
         self.bucket_word(line * LINE).load(Relaxed);
         candidates.find_map(|bucket| self.inspect(line * LINE + bucket, Some(target), look))
     }

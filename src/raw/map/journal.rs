@@ -76,9 +76,9 @@ impl<'a> Journal<'a> {
     /// The cell that it has always in hand, and the content that it gave it last.
     #[inline(always)]
     pub fn spare(&self) -> Publication {
-        match self.get(2) & !PRESENT {
-            0 if self.get(2) == 0 => self.first_spare,
-            spare => Publication(spare),
+        match self.get(2) {
+            0 => self.first_spare,
+            spare => Publication(spare & !PRESENT),
         }
     }
 
