@@ -6,8 +6,9 @@ cd "$(dirname "$0")/.."
 cargo fmt --all --check
 cargo clippy --workspace --all-targets -- -D warnings
 cargo clippy --all-targets --features portable -- -D warnings
-RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --quiet
-RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+cargo clippy --all-targets --features serde -- -D warnings
+RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features serde --document-private-items --quiet
+RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --features serde --quiet
 
 # Every edge has a name: at least twice in the code (one on each side), and in the design.
 edges=$(grep -rhoE 'SYNC\([a-z_]+\)' src | sort | uniq -c)
