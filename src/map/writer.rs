@@ -90,8 +90,8 @@ fn look_up(
         leases.extend(lease.take().map(|lease| (known, lease)));
         LATEST.set(known);
     });
-    if kept.is_err() {
-        std::mem::forget(lease);
+    if let (Err(_), Some(lease)) = (kept, lease) {
+        lease.keep();
     }
     Ok(known.writer)
 }

@@ -292,6 +292,10 @@ impl Lease {
         match *self {}
     }
 
+    pub(crate) fn keep(self) {
+        match self {}
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         match *self {}
     }
