@@ -440,7 +440,8 @@ impl Seen {
             bytes: [0; 20],
             len: value.len(),
         };
-        value.copy_to(&mut seen.bytes);
+        let len = value.len().min(seen.bytes.len());
+        value.copy_to(&mut seen.bytes[..len]);
         seen
     }
 }

@@ -25,7 +25,8 @@ pub struct Stats {
     pub miss_lines_max: usize,
     /// Writers that fit, and so threads that change the map at once.
     pub writer_limit: usize,
-    /// Writers that live.
+    /// Places of writers that processes have which live: as many as threads of theirs have changed the map at
+    /// once.
     pub writers: usize,
     /// Writers that have died and were not recovered yet.
     pub dead_writers: usize,

@@ -40,13 +40,16 @@ use crate::stored::Stored;
 /// # Limits
 ///
 /// Exactly [`capacity`](Self::capacity) keys. One more is [`WriteError::Full`](crate::WriteError::Full),
-/// and changes nothing; reading, replacing and removing go on. (If other processes are inserting at that
-/// moment, some of the last cells may be in their hands: near the brim a map that is being changed may be
-/// full a few keys early.) Up to 67 million keys. Keys that vary in length have at most 65,535 bytes.
+/// and changes nothing; reading, replacing and removing go on. (If other processes are inserting or removing
+/// at that moment, or were stopped in the middle of it, some of the last cells may be in their hands: near the
+/// brim a map that is being changed may be full a few keys early.) Up to 67 million keys. Keys that vary in
+/// length have at most 65,535 bytes.
 ///
 /// Every thread that changes the map is a *writer*, and there is room for 128 of them at once
 /// unless [`Options::participants`](crate::Options::participants) says otherwise. A thread becomes one by
-/// its first change, which costs some system calls, and stops being one when it ends, however it ends.
+/// its first change, which costs some system calls. When it ends, its place is kept for the next thread of its
+/// process that needs one, and when the process ends, however it ends, for any other; so what counts is how
+/// many threads of each process have changed the map at once.
 /// One too many is [`WriteError::Writer`](crate::WriteError::Writer). Reading needs nothing of the kind.
 ///
 /// # Progress
@@ -57,7 +60,7 @@ use crate::stored::Stored;
 /// | `insert set try_insert get_or_insert_with compare_exchange update fetch_update fetch_add… remove remove_if`, entries | lock-free: an attempt fails only because another operation took effect |
 /// | `retain clear` | as one `remove` a key |
 /// | `wait_for_change` | blocking |
-/// | the first change of each thread, `recover`, and an insert that finds the map full | system calls, which wait for nobody |
+/// | the first change of each thread (and again after a fork), `recover`, and an insert that finds the map full | system calls. Only if all places of writers seem taken, tried again for 50 ms |
 ///
 /// # Memory ordering
 ///
@@ -72,21 +75,24 @@ use crate::stored::Stored;
 /// A writer that dies leaves at most two cells behind, apart from those of keys, and perhaps an entry of
 /// the index that does not count. Others are not disturbed by that, and it is put in order when a new
 /// writer takes the dead one's place, before the map is said to be full, and by
-/// [`recover`](Self::recover).
+/// [`recover`](Self::recover). (Not while somebody else is at it, and was stopped; nor where this process may
+/// not open the segment again.) What keeps a dead writer alive for longer, a child that was forked at the
+/// very instant of its first change, keeps those two cells for as long: see [`forking`](crate::forking).
 ///
 /// # Threads, forks, signals
 ///
 /// Handles are `Send`, `Sync` and `Clone`; clones share one attachment. A forked child uses the handles
 /// that it inherits as they are, and becomes a writer of its own when it first changes something. Closures
-/// that are handed in may use the map. Reading may be done in a signal handler where the types allow it;
-/// changing may not.
+/// that are handed in may use the map, and fork. Reading may be done in a signal handler where the types allow
+/// it; changing may not, nor may a handler that interrupts a change fork a child that returns from it.
 ///
 /// # Sequence numbers
 ///
 /// Each content of a cell has a number of at least 28 bits (43 in a map of a thousand keys), by which a
 /// stopped process learns that the world has moved on. Were it stopped in the middle of an operation while
 /// one cell is refilled exactly a multiple of 2^28 times, of which each takes 50 ns at least, and were the
-/// very same cell then published in the same bucket again, it would take the new content for the old one.
+/// very same cell then published in the same bucket again, it would take the new content for the old one. An
+/// [`entry`] that is kept for long is such a process.
 ///
 /// # Examples
 ///

@@ -2,7 +2,8 @@
 
 use std::borrow::Borrow;
 
-use super::{SharedHashMap, copy, fits, writer};
+use super::writer::{self, Writer};
+use super::{SharedHashMap, copy, fits};
 use crate::error::WriteError;
 use crate::raw::map::{At, Bytes, Full, Table, Target};
 use crate::stored::Stored;
@@ -41,16 +42,16 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Writing<'a, '_, K, V> {
     #[inline(always)]
     pub(super) fn replace(&self, at: At, bytes: &[u8]) -> Result<Option<At>, WriteError> {
         let writer = self.map.writer()?;
-        Ok(self.table.replace(writer, &self.target, at, bytes))
+        Ok(self.table.replace(writer.number(), &self.target, at, bytes))
     }
 
     /// Whether it was inserted: not if it is there.
     #[inline(always)]
     pub(super) fn insert(&self, bytes: &[u8]) -> Result<bool, WriteError> {
         let writer = self.map.writer()?;
-        match self.table.insert(writer, &self.target, bytes) {
+        match self.table.insert(writer.number(), &self.target, bytes) {
             Ok(inserted) => Ok(inserted),
-            Err(Full) => self.insert_into_full(writer, bytes),
+            Err(Full) => self.insert_into_full(writer.number(), bytes),
         }
     }
 
@@ -76,7 +77,7 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Writing<'a, '_, K, V> {
     /// Whether the key was removed, if it stood at `at` until then.
     pub(super) fn remove(&self, at: At) -> Result<bool, WriteError> {
         let writer = self.map.writer()?;
-        Ok(self.table.remove(writer, &self.target, at))
+        Ok(self.table.remove(writer.number(), &self.target, at))
     }
 }
 
@@ -88,9 +89,9 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         }
     }
 
-    /// The calling thread's number among the writers of a map that may be written.
+    /// The calling thread as a writer of a map that may be written.
     #[inline(always)]
-    pub(super) fn writer(&self) -> Result<usize, WriteError> {
+    pub(super) fn writer(&self) -> Result<Writer, WriteError> {
         let table = self.table();
         let recover = |slot| table.recover(slot);
         Ok(writer::of_this_thread(

@@ -38,18 +38,41 @@ impl Drop for Leases {
     }
 }
 
-/// The number of the calling thread among the writers of the segment; it keeps it until it ends. The
+/// A writer, as long as this is there.
+#[derive(Debug)]
+pub(super) struct Writer {
+    number: usize,
+    /// If it is the thread's for this one change only.
+    _lease: Option<Lease>,
+}
+
+impl Writer {
+    #[inline(always)]
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
+    #[inline(always)]
+    fn kept(number: usize) -> Self {
+        Self {
+            number,
+            _lease: None,
+        }
+    }
+}
+
+/// The calling thread as a writer of the segment; it stays the same one until it ends. The
 /// first time it registers there, and `recover` is called for a slot whose writer is dead.
 #[inline(always)]
 pub(super) fn of_this_thread(
     segment: &Segment,
     attachment: u64,
     recover: impl Fn(usize),
-) -> Result<usize, ParticipantError> {
+) -> Result<Writer, ParticipantError> {
     let known = LATEST.get();
     if let Ok(token) = process::token() {
         if known.attachment == attachment && known.token == token {
-            return Ok(known.writer);
+            return Ok(Writer::kept(known.writer));
         }
     }
     look_up(segment, attachment, recover)
@@ -60,7 +83,7 @@ fn look_up(
     segment: &Segment,
     attachment: u64,
     recover: impl Fn(usize),
-) -> Result<usize, ParticipantError> {
+) -> Result<Writer, ParticipantError> {
     let token = process::token().map_err(|source| ParticipantError::Os {
         call: "mmap or madvise",
         source,
@@ -73,7 +96,7 @@ fn look_up(
     });
     if let Ok(Some(known)) = found {
         LATEST.set(known);
-        return Ok(known.writer);
+        return Ok(Writer::kept(known.writer));
     }
     let lease = segment.lease(token, recover)?;
     let known = Known {
@@ -81,17 +104,17 @@ fn look_up(
         token,
         writer: lease.slot(),
     };
-    // If the thread is ending, and has no such memory any more, the lease is nobody's until the
-    // attachment ends: it cannot be told which change will be the last.
+    // The destructor of another thread-local may still change the map when the leases are gone: then by one
+    // for each change.
     let mut lease = Some(lease);
-    let kept = LEASES.try_with(|leases| {
+    let _ = LEASES.try_with(|leases| {
         let leases = &mut leases.borrow_mut().0;
         leases.retain(|(known, lease)| known.token == token && !lease.is_over());
         leases.extend(lease.take().map(|lease| (known, lease)));
         LATEST.set(known);
     });
-    if let (Err(_), Some(lease)) = (kept, lease) {
-        lease.keep();
-    }
-    Ok(known.writer)
+    Ok(Writer {
+        number: known.writer,
+        _lease: lease,
+    })
 }

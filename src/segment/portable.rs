@@ -292,10 +292,6 @@ impl Lease {
         match *self {}
     }
 
-    pub(crate) fn keep(self) {
-        match self {}
-    }
-
     pub(crate) fn is_over(&self) -> bool {
         match *self {}
     }

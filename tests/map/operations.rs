@@ -1069,3 +1069,38 @@ fn serde_types_are_keys_and_values() {
     let mixed = SharedHashMap::<str, Serde<Mixed>>::open(&name).unwrap();
     assert!(matches!(mixed.get("a"), Err(ReadError::Decode { .. })));
 }
+
+/// A thread-local that is dropped after the map's own, because it was there before.
+#[test]
+fn what_is_dropped_as_the_thread_ends_may_change_the_map() {
+    struct AtExit(SharedHashMap<u64, u64>);
+
+    impl Drop for AtExit {
+        fn drop(&mut self) {
+            for key in 0..20 {
+                self.0.fetch_add(&key, 1).unwrap();
+            }
+        }
+    }
+
+    thread_local! {
+        static AT_EXIT: std::cell::RefCell<Option<AtExit>> = const { std::cell::RefCell::new(None) };
+    }
+
+    let mut options = SharedHashMap::<u64, u64>::options();
+    let map = options.capacity(20).participants(2).anonymous().unwrap();
+    for _ in 0..5 {
+        let map = map.clone();
+        let thread = std::thread::spawn(move || {
+            AT_EXIT.with(|at_exit| *at_exit.borrow_mut() = Some(AtExit(map.clone())));
+            map.fetch_add(&0, 1).unwrap();
+        });
+        thread.join().unwrap();
+    }
+    assert_eq!(
+        (map.get(&0).unwrap(), map.get(&19).unwrap()),
+        (Some(10), Some(5))
+    );
+    assert_eq!(map.participants().unwrap().len(), 1);
+    assert!(map.check().is_empty());
+}

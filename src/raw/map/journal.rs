@@ -78,7 +78,7 @@ impl<'a> Journal<'a> {
     pub fn spare(&self) -> Publication {
         match self.get(2) {
             0 => self.first_spare,
-            spare => Publication(spare & !PRESENT),
+            spare => Publication::from_word(spare),
         }
     }
 
@@ -90,7 +90,7 @@ impl<'a> Journal<'a> {
     /// The cell that it is taking out of the pool for a new key.
     pub fn fresh(&self) -> Option<Publication> {
         let fresh = self.get(3);
-        (fresh & PRESENT != 0).then_some(Publication(fresh & !PRESENT))
+        (fresh & PRESENT != 0).then_some(Publication::from_word(fresh))
     }
 
     #[inline(always)]

@@ -97,7 +97,8 @@ impl<const LINE: usize> Table<'_, LINE> {
         }
     }
 
-    /// Whether a content that `writer` has filled got into bucket `index`. Definitive once it is dead.
+    /// Whether a content that `writer` has filled got into bucket `index`. Definitive once it is dead, or as long
+    /// as its journal says the same.
     ///
     /// If it did, then it is still there; or somebody has taken it out, and wrote that it would into its
     /// journal before; and overwrote that only after it had changed the owner of the cell. So in this
@@ -123,12 +124,13 @@ impl<const LINE: usize> Table<'_, LINE> {
         others.into_iter().any(|other| {
             let journal = self.journal(other);
             let is_about_to = || journal.op() == Op::Replace { index } && journal.old() == old;
-            // Asked twice: it may live, and fill its spare anew, but not with this in its journal. And
-            // `old` is gone, so this will not be in its journal again.
+            // It may live, and lose, and try once more to replace what is gone, with its spare filled
+            // anew: then that is what it was not published for. So all is asked twice.
             is_about_to() && {
                 let spare = journal.spare();
-                (spare == old.publication() || self.was_published(other, spare, index))
-                    && is_about_to()
+                let published =
+                    spare == old.publication() || self.was_published(other, spare, index);
+                published && is_about_to() && journal.spare() == spare
             }
         })
     }

@@ -62,6 +62,14 @@ impl Split {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Publication(pub u64);
 
+impl Publication {
+    /// From a word that holds it, whatever else that holds.
+    #[inline(always)]
+    pub fn from_word(word: u64) -> Self {
+        Self(word & PUBLICATION)
+    }
+}
+
 /// The word of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket(pub u64);
@@ -111,7 +119,7 @@ impl Bucket {
 
     #[inline(always)]
     pub fn publication(self) -> Publication {
-        Publication(self.0 & PUBLICATION)
+        Publication::from_word(self.0)
     }
 }
 

@@ -53,11 +53,6 @@ impl Lease {
         self.slot
     }
 
-    /// Leaves it taken until the attachment ends.
-    pub(crate) fn keep(self) {
-        std::mem::forget(self);
-    }
-
     /// Whether the attachment that it belongs to has ended.
     pub(crate) fn is_over(&self) -> bool {
         Arc::strong_count(&self.taken) == 1
