@@ -134,8 +134,8 @@ impl Home {
         (self.0 >> 16 & 0xFFFF) as usize
     }
 
-    /// The insert that has been decided and may not be finished: the how manieth bucket from the line of
-    /// the home on it has, counted from 1; 0 if there is none.
+    /// The insert that has been decided and may not be finished: its bucket, counted from 1 from the home's
+    /// own line on; 0 if there is none.
     #[inline(always)]
     pub fn pending(self) -> usize {
         (self.0 & 0xFFFF) as usize
