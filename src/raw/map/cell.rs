@@ -252,6 +252,7 @@ fn word_of(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
+/// Relaxed, all of it: see [`Cell::fill`].
 #[inline(always)]
 fn store(words: &[Word], bytes: &[u8]) {
     if let Some(words) = words.get(..bytes.len().div_ceil(8)) {
