@@ -69,7 +69,7 @@ impl<V: Pod> Entry<V> {
 
     #[inline(always)]
     pub(crate) fn value(&self) -> Value<'_> {
-        let word = self.word.get();
+        let word = *self.word.get();
         Value::new(word, self.segment().bells().of(word))
     }
 

@@ -144,7 +144,7 @@ impl AtomicDict {
 impl<V> AtomicDict<V> {
     #[inline]
     fn counters(&self) -> Counters<'_> {
-        self.table.get()
+        *self.table.get()
     }
 
     /// Number of keys that fit, exactly: that many different keys always get a slot, and the next one

@@ -154,7 +154,7 @@ impl<K: ?Sized, V: ?Sized> SharedHashMap<K, V> {
     }
 
     #[inline(always)]
-    fn table(&self) -> Table<'_> {
+    fn table(&self) -> &Table<'_> {
         self.table.get()
     }
 
@@ -179,12 +179,12 @@ impl<K: ?Sized, V: ?Sized> SharedHashMap<K, V> {
     /// Exact when nobody changes the map. Else each key that is there all the time is counted once, and one
     /// that comes or goes meanwhile at most once.
     pub fn len(&self) -> usize {
-        iter::count(&self.table(), usize::MAX)
+        iter::count(self.table(), usize::MAX)
     }
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        iter::count(&self.table(), 1) == 0
+        iter::count(self.table(), 1) == 0
     }
 }
 
@@ -214,7 +214,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         K::encode(key, |bytes| {
             let table = self.table();
             let fits = fits::<K>(bytes, table.shape().key_bytes);
-            fits.then(|| with(&table, &table.target(bytes, K::LENGTH == Some(8))))
+            fits.then(|| with(table, &table.target(bytes, K::LENGTH == Some(8))))
         })
     }
 

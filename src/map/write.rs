@@ -16,7 +16,7 @@ const ATTEMPTS: u32 = 8;
 /// A key that is about to be changed.
 pub(super) struct Writing<'a, 'k, K: ?Sized, V: ?Sized> {
     pub(super) map: &'a SharedHashMap<K, V>,
-    pub(super) table: Table<'a>,
+    pub(super) table: &'a Table<'a>,
     pub(super) target: Target<'k>,
 }
 

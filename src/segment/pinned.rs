@@ -36,11 +36,12 @@ impl<V: View> Pinned<V> {
         Self { segment, view }
     }
 
-    /// The view.
+    /// The view. (Where it stands: one of many words would take as long to copy as a look-up.)
     #[inline(always)]
-    pub(crate) fn get(&self) -> V::Of<'_> {
-        // SAFETY: one type but for its lifetime, and `Copy`. The segment is there as long as `self`.
-        unsafe { transmute_copy::<V::Of<'static>, V::Of<'_>>(&self.view) }
+    pub(crate) fn get(&self) -> &V::Of<'_> {
+        // SAFETY: one type but for its lifetime, of which nothing but what is borrowed from `self` is
+        // lent here. The segment is there as long as `self`.
+        unsafe { &*(&raw const self.view).cast::<V::Of<'_>>() }
     }
 
     /// Pins what `look` makes of the view. (The segment goes with it because a closure for every
@@ -50,7 +51,7 @@ impl<V: View> Pinned<V> {
         &self,
         look: impl for<'a> FnOnce(&'a Segment, V::Of<'a>) -> U::Of<'a>,
     ) -> Pinned<U> {
-        let view = look(&self.segment, self.get());
+        let view = look(&self.segment, *self.get());
         // SAFETY: as in `new`.
         let view = unsafe { transmute_copy::<U::Of<'_>, U::Of<'static>>(&view) };
         Pinned {
@@ -82,7 +83,7 @@ impl<V: View> Clone for Pinned<V> {
 impl<V: View> fmt::Debug for Pinned<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pinned")
-            .field("view", &self.get())
+            .field("view", self.get())
             .finish_non_exhaustive()
     }
 }

@@ -64,7 +64,7 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
         // SYNC(tag): SeqCst on pages that we may write, pairs with the exchange in `place`: a key that was
         // committed before has its tag there.
         let tags = load(self.tags_word(line), self.access);
-        let mut candidates = matches(tags, target.tag, LINE);
+        let candidates = matches(tags, target.tag, LINE);
         if candidates.is_empty() {
             return None;
         }
@@ -73,7 +73,13 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
         // look-ups mostly miss, it guesses that too, and the line is left alone.
         #[cfg(not(loom))]
         self.bucket_word(line * LINE).load(Relaxed);
-        candidates.find_map(|bucket| self.inspect(line * LINE + bucket, Some(target), look))
+        for bucket in candidates {
+            let found = self.inspect(line * LINE + bucket, Some(target), look);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
     }
 
     /// What `look` makes of the cell that bucket `index` names, as of one instant: `None` if the bucket
