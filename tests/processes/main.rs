@@ -44,6 +44,8 @@ mod registering;
 #[cfg(not(feature = "portable"))]
 mod resources;
 #[cfg(not(feature = "portable"))]
+mod stepping;
+#[cfg(not(feature = "portable"))]
 mod waiting;
 
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
             primitives::ROLES,
             registering::ROLES,
             resources::ROLES,
+            stepping::ROLES,
             waiting::ROLES,
         ]
         .concat(),
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
             primitives::tests(),
             registering::tests(),
             resources::tests(),
+            stepping::tests(),
             waiting::tests(),
         ]
         .into_iter()

@@ -3,9 +3,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use forkmap::{AtomicDict, Barrier, BarrierError, Lock, LockError, ParticipantError, Semaphore};
@@ -13,20 +11,17 @@ use libtest_mimic::Trial;
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_child_subreaper;
-use nix::sys::ptrace;
-use nix::sys::signal::{Signal, kill, raise};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::common::Name;
 use crate::peer::{
-    GO, HOLDERS, LOCK, PATIENCE, Peer, STEP, await_value, go_on, held, hold, holder,
-    sleep_for_ever, step, told, watchdog,
+    HOLDERS, LOCK, PATIENCE, Peer, STEP, await_value, go_on, held, hold, holder, sleep_for_ever,
+    step, told, watchdog,
 };
 use crate::{Role, command, run, test};
 
 /// Long enough for the slowest of days, and far less than for ever.
-const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 pub(crate) const ROLES: &[Role] = &[
     ("closed-descriptors", |args| closed_descriptors(&args[0])),
@@ -38,9 +33,6 @@ pub(crate) const ROLES: &[Role] = &[
         sleep_for_ever();
     }),
     ("outlived", |_| outlived()),
-    ("forked-while-registering", |args| {
-        forked_while_registering(&args[0]);
-    }),
     ("child-drops", |_| child_drops()),
     ("child-unmaps", |_| child_unmaps()),
     ("main-thread-gone", |_| main_thread_gone()),
@@ -64,13 +56,6 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("a_child_does_not_keep_its_dead_parent_alive", || {
             print!("{}", run("outlived", &[]));
         }),
-        test(
-            "a_child_forked_while_its_parent_registers_keeps_it_alive",
-            || {
-                let name = Name::new("registering");
-                print!("{}", run("forked-while-registering", &[&name]));
-            },
-        ),
         test("what_a_child_drops_stays_its_parents", || {
             run("child-drops", &[]);
         }),
@@ -97,7 +82,7 @@ fn dict() -> AtomicDict {
     AtomicDict::anonymous(2000).unwrap()
 }
 
-fn close_all_descriptors() {
+pub(crate) fn close_all_descriptors() {
     // SAFETY: this process uses none of them from here on, except by way of the crate.
     let done = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
     assert_eq!(done, 0);
@@ -228,152 +213,7 @@ fn outlived() {
 }
 
 /// The key that tells the pid of a child that outlives its parent.
-const CHILD: u64 = 3;
-
-/// How a dead one that looks alive is got rid of.
-#[derive(Debug, Clone, Copy)]
-enum WayOut {
-    ChildEnds,
-    ChildExecs,
-    Force,
-}
-
-/// Kills the child of another process at the latest when this one fails.
-struct Orphan(Pid);
-
-impl Drop for Orphan {
-    fn drop(&mut self) {
-        let _ = kill(self.0, Signal::SIGKILL);
-        let _ = waitpid(self.0, None);
-    }
-}
-
-/// A limit, and where it ends: while a thread registers its process, another one forks. The child has the
-/// descriptor by which the byte is locked, if that is open just then; its parent goes on, takes a lock
-/// and is killed. At each system call from the opening to the closing.
-fn forked_while_registering(name: &str) {
-    set_child_subreaper(true).unwrap();
-    watchdog();
-    for way in [WayOut::ChildEnds, WayOut::ChildExecs, WayOut::Force] {
-        let mut points = 0;
-        loop {
-            match forked_at(name, points, way) {
-                Some(true) => points += 1,
-                Some(false) => break,
-                None => return,
-            }
-        }
-        println!("{way:?}: forked at {points} points with the descriptor open");
-        assert!(points >= 10, "locks and a page take more calls than that");
-    }
-}
-
-/// One fork, at the `n`-th point. Whether the descriptor was open there; `None` if tracing is not
-/// permitted.
-fn forked_at(name: &str, n: usize, way: WayOut) -> Option<bool> {
-    let mut options = AtomicDict::options();
-    let dict = options.capacity(2000).create_or_replace(name).unwrap();
-    let lock = Lock::new(&dict, LOCK).unwrap();
-    let victim = registering(&dict, name)?;
-    let open = run_into_registration(&victim, name, n);
-    go_on(&dict, 1);
-    await_value(&dict, CHILD, 1);
-    let child = Orphan(Pid::from_raw(dict.load(CHILD) as i32));
-    ptrace::detach(victim.0, None).unwrap();
-    let done = WaitStatus::Stopped(victim.0, Signal::SIGSTOP);
-    assert_eq!(waitpid(victim.0, Some(WaitPidFlag::WUNTRACED)), Ok(done));
-    let (pid, point) = (victim.pid(), format!("point {n}, {way:?}"));
-    assert_eq!(held(lock.try_lock()), Some(pid), "{point}");
-    victim.kill();
-
-    let listed = || {
-        let all = dict.participants().unwrap();
-        all.iter().find(|one| one.pid == pid).unwrap().is_alive
-    };
-    assert_eq!(listed(), open, "{point}");
-    if open {
-        assert_eq!(held(lock.try_lock()), Some(pid), "{point}");
-        match way {
-            WayOut::ChildEnds => {
-                let short = Duration::from_millis(60);
-                assert_eq!(held(lock.lock_timeout(short)), Some(pid), "{point}");
-                drop(child);
-            }
-            WayOut::ChildExecs => {
-                go_on(&dict, 2);
-                await_value(&dict, STEP, 1);
-            }
-            WayOut::Force => assert!(lock.force_unlock()),
-        }
-    }
-    // At once.
-    let mut guard = told(lock.try_lock());
-    assert_eq!(guard.poisoned_by(), Some(pid), "{point}");
-    guard.clear_poison();
-    drop(guard);
-    drop(lock.lock().expect("in good order"));
-    let forced = open && matches!(way, WayOut::Force);
-    assert_eq!(listed(), forced, "{point}");
-    Some(open)
-}
-
-/// A process that is stopped before it registers and takes [`LOCK`], and stops itself once more when it
-/// has it. Another thread of it forks a child when it is told to. `None` if tracing is not permitted.
-fn registering(dict: &AtomicDict, name: &str) -> Option<Peer> {
-    const NOT_PERMITTED: i32 = 3;
-    let victim = Peer::fork(|| {
-        let lock = Lock::new(dict, LOCK).unwrap();
-        let (dict, name) = (dict.clone(), name.to_owned());
-        std::thread::spawn(move || {
-            await_value(&dict, GO, 1);
-            let child = Peer::fork_detached(|| {
-                await_value(&dict, GO, 2);
-                let mut next = command("after-exec", &[&name]);
-                let error = std::os::unix::process::CommandExt::exec(&mut next);
-                panic!("{error}");
-            });
-            dict.store(CHILD, u64::from(child.pid())).unwrap();
-        });
-        // This thread, and not that one.
-        if let Err(error) = ptrace::traceme() {
-            println!("SKIPPED: no permission to trace a process: {error}");
-            std::process::exit(NOT_PERMITTED);
-        }
-        raise(Signal::SIGSTOP).unwrap();
-        let _guard = lock.lock().unwrap();
-        raise(Signal::SIGSTOP).unwrap();
-    });
-    match waitpid(victim.0, None).unwrap() {
-        WaitStatus::Stopped(_, Signal::SIGSTOP) => Some(victim),
-        WaitStatus::Exited(_, NOT_PERMITTED) => None,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Runs it to the `n`-th entry or exit of a system call, counted from where it has opened the segment
-/// once more. Whether it has that open still.
-fn run_into_registration(victim: &Peer, name: &str, n: usize) -> bool {
-    let inode = |path: PathBuf| fs::metadata(path).map(|file| (file.dev(), file.ino()));
-    let segment = inode(Path::new("/dev/shm").join(name)).unwrap();
-    let is_open = || {
-        let all = fs::read_dir(format!("/proc/{}/fd", victim.0)).unwrap();
-        let leads = |fd: &fs::DirEntry| inode(fd.path()).is_ok_and(|file| file == segment);
-        // The first is the dictionary's.
-        all.filter(|fd| leads(fd.as_ref().unwrap())).count() > 1
-    };
-    let stop = || {
-        ptrace::syscall(victim.0, None).unwrap();
-        let stopped = WaitStatus::Stopped(victim.0, Signal::SIGTRAP);
-        assert_eq!(
-            waitpid(victim.0, None),
-            Ok(stopped),
-            "it never opens it, or never closes it"
-        );
-        is_open()
-    };
-    while !stop() {}
-    (0..n).fold(true, |_, _| stop())
-}
+pub(crate) const CHILD: u64 = 3;
 
 fn child_drops() {
     let dict = dict();

@@ -23,21 +23,41 @@ use crate::raw::participants::ByteLocks;
 use crate::segment::name::Place;
 
 /// An open file description of a segment. The locks that are taken by way of it are its own, and last
-/// as long as it does.
+/// as long as it does: whatever becomes of its descriptor, until this is gone.
 #[derive(Debug)]
-pub(super) struct Description(SegmentFd);
+pub(super) struct Description {
+    fd: SegmentFd,
+    pin: Pin,
+}
 
+impl Description {
+    /// What was `answered` by way of the descriptor, if that led to the segment until then. Another thread
+    /// of the program may have closed it behind our back, and its number may be another file's.
+    fn checked<T>(&self, answered: T) -> io::Result<T> {
+        match self.fd.is_open() {
+            true => Ok(answered),
+            false => Err(Errno::BADF.into()),
+        }
+    }
+
+    /// What keeps the locks from here on.
+    pub(super) fn into_pin(self) -> Pin {
+        self.pin
+    }
+}
+
+/// `EBADF` if the descriptor has been closed, whatever its number leads to by now.
 impl ByteLocks for Description {
     fn try_lock(&self, byte: u64) -> io::Result<bool> {
-        try_lock(&self.0, byte)
+        self.checked(try_lock(&self.fd, byte)?)
     }
 
     fn unlock(&self, byte: u64) -> io::Result<()> {
-        unlock(&self.0, byte)
+        self.checked(unlock(&self.fd, byte)?)
     }
 
     fn is_locked(&self, byte: u64) -> io::Result<bool> {
-        is_locked(&self.0, byte)
+        self.checked(is_locked(&self.fd, byte)?)
     }
 }
 
@@ -77,7 +97,17 @@ impl Description {
             (by_fd, _) => by_fd,
         };
         match found {
-            Ok(Some(fd)) => Ok(Self(fd)),
+            Ok(Some(fd)) => {
+                let pin = Pin::new(&fd).map_err(|source| ParticipantError::Os {
+                    call: "mmap or madvise",
+                    source,
+                })?;
+                // Its number may have become another file's on the way: then the page is of that file.
+                match fd.is_open() {
+                    true => Ok(Self { fd, pin }),
+                    false => Err(ParticipantError::DescriptorClosed),
+                }
+            }
             Err(Errno::NOENT) if is_open => Err(ParticipantError::Os {
                 call: "open by way of /proc (is it mounted?)",
                 source: Errno::NOENT.into(),
@@ -90,14 +120,15 @@ impl Description {
             }),
         }
     }
+}
 
-    /// Binds its locks to the life of this process. They end with this value if that fails.
-    pub(super) fn pin(&self) -> io::Result<Pin> {
+impl Pin {
+    fn new(fd: impl AsFd) -> io::Result<Self> {
         let bytes = GRAIN as usize;
         let (prot, flags) = (ProtFlags::empty(), MapFlags::SHARED);
         // SAFETY: a fresh mapping at an address of the kernel's choice: it aliases no Rust object.
-        let page = unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, prot, flags, &self.0, 0) }?;
-        let pin = Pin(NonNull::new(page).ok_or(Errno::FAULT)?);
+        let page = unsafe { rustix::mm::mmap(ptr::null_mut(), bytes, prot, flags, fd, 0) }?;
+        let pin = Self(NonNull::new(page).ok_or(Errno::FAULT)?);
         // SAFETY: the page that was mapped by the line above; nobody accesses it.
         unsafe { rustix::mm::madvise(page, bytes, Advice::LinuxDontFork) }?;
         Ok(pin)
@@ -106,7 +137,7 @@ impl Description {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        // SAFETY: the page that `pin` mapped, in the process that mapped it (`Membership` sees to
+        // SAFETY: the page that `new` mapped, in the process that mapped it (`Membership` sees to
         // that: a forked child has something else there, or nothing).
         let _ = unsafe { rustix::mm::munmap(self.0.as_ptr(), GRAIN as usize) };
     }
@@ -127,10 +158,15 @@ impl Backing {
             Ok(locked) if locked || self.fd().is_open() => Ok(locked),
             _ => Description::open(self, place)?.is_locked(byte),
         };
-        locked.map_err(|source| ParticipantError::Os {
-            call: "fcntl(F_OFD_GETLK)",
-            source,
-        })
+        locked.map_err(lock_error("fcntl(F_OFD_GETLK)"))
+    }
+}
+
+/// An error of [`ByteLocks`] as what it means to the caller.
+pub(super) fn lock_error(call: &'static str) -> impl Fn(io::Error) -> ParticipantError {
+    move |source| match source.raw_os_error() == Some(Errno::BADF.raw_os_error()) {
+        true => ParticipantError::DescriptorClosed,
+        false => ParticipantError::Os { call, source },
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
-use super::locks::{Description, Pin};
+use super::locks::{Description, Pin, lock_error};
 use crate::error::ParticipantError;
 use crate::process;
 use crate::raw::participants::{ParticipantId, life};
@@ -209,7 +209,7 @@ impl Segment {
         }
         let description = Description::open(&self.backing, self.place.as_ref())?;
         let recovered = self.layout().participants.recover(&description, recover);
-        recovered.map_err(os_error("fcntl(F_OFD_SETLK)"))
+        recovered.map_err(lock_error("fcntl(F_OFD_SETLK)"))
     }
 
     fn too_many(&self) -> ParticipantError {
@@ -234,7 +234,7 @@ impl Segment {
         let mut pauses = PAUSES_MS.into_iter();
         let id = loop {
             let registered = table.register(pid, token, &description, &recover);
-            if let Some(id) = registered.map_err(os_error("fcntl(F_OFD_SETLK)"))? {
+            if let Some(id) = registered.map_err(lock_error("fcntl(F_OFD_SETLK)"))? {
                 break id;
             }
             if there().is_some() {
@@ -243,22 +243,10 @@ impl Segment {
             let pause = pauses.next().ok_or_else(|| self.too_many())?;
             std::thread::sleep(Duration::from_millis(pause));
         };
-        // Still by the description, which must live until `leave` is done.
-        let pin = description.pin().map_err(|source| {
-            table.leave(id);
-            os_error("mmap or madvise")(source)
-        })?;
-        drop(description);
-        // Its number may have become another file's on the way. (Asked when it is closed: where the
-        // program has closed the attachment's own, it may have had that number, and no description
-        // sees its own locks.)
-        if !self.is_alive(id)? {
-            return Err(ParticipantError::DescriptorClosed);
-        }
         Ok(Some(Membership {
             token,
             id,
-            pin: Some(pin),
+            pin: Some(description.into_pin()),
             taken: Arc::new(AtomicBool::new(false)),
             previous: ptr::null_mut(),
         }))
@@ -300,8 +288,4 @@ impl Segment {
             })
             .collect()
     }
-}
-
-fn os_error(call: &'static str) -> impl Fn(std::io::Error) -> ParticipantError {
-    move |source| ParticipantError::Os { call, source }
 }
