@@ -4,7 +4,7 @@
 #![cfg(loom)]
 
 use forkmap_loom_tests::BOTH;
-use forkmap_loom_tests::map::Step::{Get, Insert, Recover, Remove, Replace};
+use forkmap_loom_tests::map::Step::{Get, Insert, Insist, Recover, Remove, Replace};
 use forkmap_loom_tests::map::{Actor, Key, Scene, Step, actor, explore_deaths, mortal, reader};
 
 /// Keys of one home and of one tag.
@@ -105,6 +105,22 @@ fn a_writer_dies_removing() {
         A_IS_FAR,
         &[Remove(A)],
         &[actor(1, &[Insert(C, 3)]), actor(1, &[Remove(B)])],
+    );
+}
+
+/// The other one tries a second time to replace what is gone, with its cell filled anew: that the first
+/// filling is not in the cell any more does not mean that it was published.
+#[test]
+fn a_writer_dies_removing_what_another_insists_on() {
+    let scene = Scene::new(
+        A_IS_THERE,
+        [mortal(0, &[Remove(A)], WAKE), actor(1, &[Insist(A, 3)])],
+    );
+    explore_deaths(
+        "death in remove, another one insists",
+        Some(3),
+        10_000,
+        &[scene.sized(3, 2)],
     );
 }
 

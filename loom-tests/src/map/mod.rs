@@ -35,6 +35,9 @@ pub enum Step {
     Replace(Key, Value),
     /// Removes a key if it is there.
     Remove(Key),
+    /// Looks a key up and gives it another value, unless it has changed since; and tries that once more,
+    /// where it was found the first time.
+    Insist(Key, Value),
     /// Looks at every key.
     Visit,
     /// Tells that what comes before has happened.
@@ -44,7 +47,7 @@ pub enum Step {
     /// Recovers this writer, which is dead.
     Recover(usize),
 }
-use Step::{Get, IfTold, Insert, Recover, Remove, Replace, Tell, Visit};
+use Step::{Get, IfTold, Insert, Insist, Recover, Remove, Replace, Tell, Visit};
 
 /// One thread of a scene.
 #[derive(Debug, Clone, Copy)]
@@ -190,7 +193,7 @@ pub const FIRST_SPREAD: Key = 8;
 impl Step {
     fn key(self) -> Option<Key> {
         match self {
-            Get(key) | Insert(key, _) | Replace(key, _) | Remove(key) => Some(key),
+            Get(key) | Insert(key, _) | Replace(key, _) | Remove(key) | Insist(key, _) => Some(key),
             Visit | Tell | IfTold | Recover(_) => None,
         }
     }

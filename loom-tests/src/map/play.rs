@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use forkmap::model::{Access, death};
 use loom::sync::atomic::Ordering::SeqCst;
 
-use super::Step::{self, Get, IfTold, Recover, Tell, Visit};
+use super::Step::{self, Get, IfTold, Insist, Recover, Tell, Visit};
 use super::history::Outcome::{self, Killed};
 use super::history::{Event, Events, Model, after, is_explained};
 use super::stage::Stage;
@@ -119,6 +119,10 @@ impl<const LINE: usize> Player<'_, LINE> {
                 let seen = self.stage.visit(looks, self.keys);
                 let seen: Vec<_> = seen.into_iter().map(|(key, was)| (Get(key), was)).collect();
                 self.record(&seen);
+            }
+            Insist(key, value) => {
+                let done = self.stage.insist(writer, key, value);
+                self.record(&[done]);
             }
             _ => {
                 let outcome = self.stage.perform(writer, looks, step);

@@ -8,7 +8,7 @@ use forkmap::model::map::{Bytes, Cell, Full, Geometry, Table};
 use forkmap::model::{Access, Word};
 use loom::sync::atomic::{AtomicBool as Flag, Ordering::SeqCst};
 
-use super::Step::{self, Get, IfTold, Insert, Recover, Remove, Replace, Tell, Visit};
+use super::Step::{self, Get, IfTold, Insert, Insist, Recover, Remove, Replace, Tell, Visit};
 use super::history::Log;
 use super::history::Outcome::{self, Inserted, Was};
 use super::{Key, Value};
@@ -120,8 +120,26 @@ impl<const LINE: usize> Stage<LINE> {
                     break Was(Some(value_in(key, bytes)));
                 }
             },
-            Visit | Tell | IfTold | Recover(_) => unreachable!("not on one key"),
+            Insist(..) | Visit | Tell | IfTold | Recover(_) => unreachable!("not on one key"),
         }
+    }
+
+    /// Looks a key up, and tries twice to replace what was found. If that fails it was but a look.
+    pub(super) fn insist(&self, writer: usize, key: Key, new: Value) -> (Step, Outcome) {
+        let table = self.table(Access::ReadWrite);
+        let bytes = bytes_of(key);
+        let target = table.target(&bytes, true);
+        let Some((at, found)) = table.find_live(&target, copy) else {
+            return (Get(key), Was(None));
+        };
+        let value = value_of(key, new);
+        let replaced = (0..2).any(|_| table.replace(writer, &target, at, &value).is_some());
+        let step = if replaced {
+            Replace(key, new)
+        } else {
+            Get(key)
+        };
+        (step, Was(Some(value_in(key, found))))
     }
 
     /// One pass over the map: what it says of each of `keys`.

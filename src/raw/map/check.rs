@@ -7,7 +7,7 @@ use super::Bucket;
 use super::Table;
 use super::tags::tag_of;
 use super::word::{Op, Owner};
-use crate::sync::Ordering::SeqCst;
+use crate::sync::load;
 
 /// What stands in a map.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl<const LINE: usize> Table<'_, LINE> {
             let hash = cell.hash(self.seed);
             let (home, mut key) = (self.home_of(hash), Vec::new());
             let tag = Bucket::tag(hash);
-            let tags = self.tags_word(index / LINE).load(SeqCst);
+            let tags = load(self.tags_word(index / LINE), self.access);
             if !word.has(tag) || tag_of(tags, index % LINE) != tag {
                 flaw(format!(
                     "bucket {index} has the tag of another key than its own"

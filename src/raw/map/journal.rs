@@ -10,10 +10,7 @@
 //! whether one of them has a dead writer's cell in hand ([`recover`](super::recover)).
 
 use super::word::{Bucket, Op, Publication};
-use crate::sync::{
-    Ordering::{Release, SeqCst},
-    Word,
-};
+use crate::sync::{Access, Ordering::Release, Word, load};
 
 /// Number of words of a journal: a cache line, which no two writers share.
 pub const WORDS: usize = 8;
@@ -24,13 +21,18 @@ const PRESENT: u64 = 1 << 63;
 #[derive(Debug, Clone, Copy)]
 pub struct Journal<'a> {
     words: &'a [Word; WORDS],
+    access: Access,
     /// Its spare cell in a new map, which stands there as 0.
     first_spare: Publication,
 }
 
 impl<'a> Journal<'a> {
-    pub fn new(words: &'a [Word; WORDS], first_spare: Publication) -> Self {
-        Self { words, first_spare }
+    pub fn new(words: &'a [Word; WORDS], first_spare: Publication, access: Access) -> Self {
+        Self {
+            words,
+            access,
+            first_spare,
+        }
     }
 
     #[inline(always)]
@@ -42,9 +44,9 @@ impl<'a> Journal<'a> {
 
     #[inline(always)]
     fn get(&self, word: usize) -> u64 {
-        // SYNC(journal): SeqCst; Acquire would do, but these loads stand between SeqCst ones of other
-        // words whose order decides.
-        self.words[word].load(SeqCst)
+        // SYNC(journal): SeqCst on pages that we may write; Acquire would do, but these loads stand between
+        // SeqCst ones of other words whose order decides.
+        load(&self.words[word], self.access)
     }
 
     /// What it is about to do.
@@ -62,8 +64,8 @@ impl<'a> Journal<'a> {
         self.set(0, Op::None.word());
     }
 
-    /// The word that it means to take out of a bucket, or the last one that it meant to: always one that
-    /// stood in the index. Never cleared: see `recover`.
+    /// The word that it means to take out of a bucket: one that stood there. (Or the last one that it meant
+    /// to, if it is about something else.)
     pub fn old(&self) -> Bucket {
         Bucket(self.get(1))
     }

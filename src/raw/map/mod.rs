@@ -306,6 +306,7 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
                 .try_into()
                 .expect("as many as were taken"),
             self.split.publication(self.capacity + writer, 0),
+            self.access,
         )
     }
 }

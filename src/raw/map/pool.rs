@@ -16,7 +16,7 @@ use super::journal::Journal;
 use super::word::{Owner, Publication};
 use crate::sync::{
     Ordering::{Release, SeqCst},
-    Word,
+    Word, load,
 };
 
 /// No cell is free.
@@ -26,8 +26,8 @@ pub struct Full;
 impl<'a, const LINE: usize> Table<'a, LINE> {
     #[inline(always)]
     pub(super) fn owner(&self, cell: usize) -> Option<Owner> {
-        // SYNC(pool): SeqCst, see `take_cell`.
-        let word = self.cell(cell)?.owner().load(SeqCst);
+        // SYNC(pool): SeqCst on pages that we may write, see `take_cell`.
+        let word = load(self.cell(cell)?.owner(), self.access);
         Some(Owner(word ^ self.first_owner(cell)))
     }
 
@@ -130,8 +130,7 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
 
     /// Whether the hint says that `cell` is taken.
     pub(super) fn is_hidden(&self, cell: usize) -> bool {
-        let has = |words: &[Word], bit: usize| words[bit / 64].load(SeqCst) & 1 << (bit % 64) != 0;
-        has(self.hint, cell)
+        load(&self.hint[cell / 64], self.access) & 1 << (cell % 64) != 0
     }
 
     /// Says that `cell` may be free.

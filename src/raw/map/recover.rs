@@ -101,16 +101,19 @@ impl<const LINE: usize> Table<'_, LINE> {
     /// as its journal says the same.
     ///
     /// If it did, then it is still there; or somebody has taken it out, and wrote that it would into its
-    /// journal before; and overwrote that only after it had changed the owner of the cell. So in this
+    /// journal before; and struck that out only after it had changed the owner of the cell. So in this
     /// order.
     fn was_published(&self, writer: usize, publication: Publication, index: usize) -> bool {
         let word = self.load_bucket(index);
         if !word.is_free() && word.publication() == publication {
             return true;
         }
-        let others = (0..self.writers()).filter(|&other| other != writer);
-        let mut olds = others.map(|other| self.journal(other).old());
-        if olds.any(|old| !old.is_free() && old.publication() == publication) {
+        let mut others = (0..self.writers()).filter(|&other| other != writer);
+        let takes_it_out = |other| {
+            let journal = self.journal(other);
+            journal.op().takes_from(index) && journal.old().publication() == publication
+        };
+        if others.any(takes_it_out) {
             return true;
         }
         let seq = self.split.seq(publication);

@@ -229,6 +229,14 @@ impl Op {
         }
     }
 
+    /// Whether it may take the word out of that bucket.
+    pub fn takes_from(self, bucket: usize) -> bool {
+        match self {
+            Self::Replace { index } | Self::Remove { index, .. } => index == bucket,
+            Self::None | Self::Insert { .. } => false,
+        }
+    }
+
     pub fn from_word(word: u64) -> Self {
         let home = (word >> 31 & PLACE) as usize;
         let index = (word & PLACE) as usize;
