@@ -1,10 +1,10 @@
 //! How an `AtomicDict` comes to be.
 
 use super::AtomicDict;
-use crate::error::{CreateError, Mismatch, OpenError, OpenOrCreateError, UnlinkError};
+use crate::error::{CreateError, Mismatch, OpenError};
 use crate::identity::{Identity, Kind, TypeShape};
 use crate::raw::{counters, layout};
-use crate::segment::{Options, Plan, Segment, sealed};
+use crate::segment::{Options, Plan, Segment, sealed, shortcuts};
 
 /// Number of keys that fit at least, unless the options say otherwise.
 const DEFAULT_CAPACITY: u64 = 1024;
@@ -61,50 +61,11 @@ impl sealed::Structure for AtomicDict {
     }
 }
 
-/// The verbs of [`Options`] with default options.
 impl AtomicDict {
     /// How to create or open a dictionary in another way than the shortcuts below do.
     pub fn options() -> Options<Self> {
         Options::default()
     }
-
-    /// Creates a dictionary for at least `capacity` keys under `name`, which must be free.
-    ///
-    /// # Errors
-    /// As [`Options::create`].
-    pub fn create(name: &str, capacity: u64) -> Result<Self, CreateError> {
-        Self::options().capacity(capacity).create(name)
-    }
-
-    /// Opens the dictionary of that name.
-    ///
-    /// # Errors
-    /// As [`Options::open`].
-    pub fn open(name: &str) -> Result<Self, OpenError> {
-        Self::options().open(name)
-    }
-
-    /// Opens the dictionary of that name, or creates it with room for at least `capacity` keys.
-    ///
-    /// # Errors
-    /// As [`Options::open_or_create`].
-    pub fn open_or_create(name: &str, capacity: u64) -> Result<Self, OpenOrCreateError> {
-        Self::options().capacity(capacity).open_or_create(name)
-    }
-
-    /// Creates a dictionary without a name, for forked children.
-    ///
-    /// # Errors
-    /// As [`Options::anonymous`].
-    pub fn anonymous(capacity: u64) -> Result<Self, CreateError> {
-        Self::options().capacity(capacity).anonymous()
-    }
-
-    /// Takes the name away from the dictionary that has it.
-    ///
-    /// # Errors
-    /// As [`Options::unlink`].
-    pub fn unlink(name: &str) -> Result<(), UnlinkError> {
-        Self::options().unlink(name)
-    }
 }
+
+shortcuts!(impl [] AtomicDict, "dictionary", "at least ");

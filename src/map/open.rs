@@ -1,11 +1,11 @@
 //! How a `SharedHashMap` comes to be.
 
 use super::SharedHashMap;
-use crate::error::{CreateError, Mismatch, OpenError, OpenOrCreateError, UnlinkError};
+use crate::error::{CreateError, Mismatch, OpenError};
 use crate::identity::{Identity, Kind, TypeShape};
 use crate::raw::layout;
 use crate::raw::map::{CellShape, Geometry, LINE_BUCKETS, LONGEST_KEY, MOST_CELLS, Table};
-use crate::segment::{Options, Plan, Segment, SegmentOptions, sealed};
+use crate::segment::{Options, Plan, Segment, SegmentOptions, sealed, shortcuts};
 use crate::stored::Stored;
 
 /// Number of keys that fit, unless the options say otherwise; and so below.
@@ -183,7 +183,6 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for SharedHashMap
     }
 }
 
-/// The verbs of [`Options`] with default options.
 impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
     /// How to create or open a map in another way than the shortcuts below do.
     ///
@@ -200,44 +199,6 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
     pub fn options() -> Options<Self> {
         Options::default()
     }
-
-    /// Creates a map for `capacity` keys under `name`, which must be free.
-    ///
-    /// # Errors
-    /// As [`Options::create`].
-    pub fn create(name: &str, capacity: u64) -> Result<Self, CreateError> {
-        Self::options().capacity(capacity).create(name)
-    }
-
-    /// Opens the map of that name.
-    ///
-    /// # Errors
-    /// As [`Options::open`].
-    pub fn open(name: &str) -> Result<Self, OpenError> {
-        Self::options().open(name)
-    }
-
-    /// Opens the map of that name, or creates it with room for `capacity` keys.
-    ///
-    /// # Errors
-    /// As [`Options::open_or_create`].
-    pub fn open_or_create(name: &str, capacity: u64) -> Result<Self, OpenOrCreateError> {
-        Self::options().capacity(capacity).open_or_create(name)
-    }
-
-    /// Creates a map without a name, for forked children.
-    ///
-    /// # Errors
-    /// As [`Options::anonymous`].
-    pub fn anonymous(capacity: u64) -> Result<Self, CreateError> {
-        Self::options().capacity(capacity).anonymous()
-    }
-
-    /// Takes the name away from the map that has it.
-    ///
-    /// # Errors
-    /// As [`Options::unlink`].
-    pub fn unlink(name: &str) -> Result<(), UnlinkError> {
-        Self::options().unlink(name)
-    }
 }
+
+shortcuts!(impl [K: Stored + ?Sized, V: Stored + ?Sized] SharedHashMap<K, V>, "map", "");

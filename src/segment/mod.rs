@@ -31,7 +31,7 @@ pub(crate) use self::os::Lease;
 use self::os::{Backing, DEFAULT_DIR};
 pub(crate) use self::pinned::{Pinned, View};
 pub use self::structure::Structure;
-pub(crate) use self::structure::sealed;
+pub(crate) use self::structure::{sealed, shortcuts};
 use crate::error::{
     CreateError, Mismatch, OpenError, OpenOrCreateError, ReplaceError, UnlinkError,
 };

@@ -150,3 +150,56 @@ impl<T: Structure> Options<T> {
         Segment::unlink(name, &self.segment, T::identity(self).kind)
     }
 }
+
+/// The verbs of [`Options`] with default options, for a structure that goes by the name `$thing` and fits
+/// `$fits` so many keys.
+macro_rules! shortcuts {
+    (impl [$($generics:tt)*] $structure:ty, $thing:literal, $fits:literal) => {
+        /// The verbs of [`Options`](crate::Options) with default options.
+        impl<$($generics)*> $structure {
+            #[doc = concat!("Creates a ", $thing, " for ", $fits, "`capacity` keys under `name`, which must be free.")]
+            ///
+            /// # Errors
+            /// As [`Options::create`](crate::Options::create).
+            pub fn create(name: &str, capacity: u64) -> Result<Self, crate::CreateError> {
+                Self::options().capacity(capacity).create(name)
+            }
+
+            #[doc = concat!("Opens the ", $thing, " of that name.")]
+            ///
+            /// # Errors
+            /// As [`Options::open`](crate::Options::open).
+            pub fn open(name: &str) -> Result<Self, crate::OpenError> {
+                Self::options().open(name)
+            }
+
+            #[doc = concat!("Opens the ", $thing, " of that name, or creates it with room for ", $fits, "`capacity` keys.")]
+            ///
+            /// # Errors
+            /// As [`Options::open_or_create`](crate::Options::open_or_create).
+            pub fn open_or_create(
+                name: &str,
+                capacity: u64,
+            ) -> Result<Self, crate::OpenOrCreateError> {
+                Self::options().capacity(capacity).open_or_create(name)
+            }
+
+            #[doc = concat!("Creates a ", $thing, " for ", $fits, "`capacity` keys without a name, for forked children.")]
+            ///
+            /// # Errors
+            /// As [`Options::anonymous`](crate::Options::anonymous).
+            pub fn anonymous(capacity: u64) -> Result<Self, crate::CreateError> {
+                Self::options().capacity(capacity).anonymous()
+            }
+
+            #[doc = concat!("Takes the name away from the ", $thing, " that has it.")]
+            ///
+            /// # Errors
+            /// As [`Options::unlink`](crate::Options::unlink).
+            pub fn unlink(name: &str) -> Result<(), crate::UnlinkError> {
+                Self::options().unlink(name)
+            }
+        }
+    };
+}
+pub(crate) use shortcuts;

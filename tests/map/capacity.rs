@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use forkmap::entry::{Entry, EntryError};
+
+use crate::samples::NONE;
 use forkmap::{SharedHashMap, Stored, WriteError};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
-
-const NONE: Vec<String> = Vec::new();
 
 /// A kind of keys with many different ones.
 trait Many: Stored {

@@ -8,8 +8,11 @@ mod common;
 
 mod attach;
 mod capacity;
+mod closures;
 mod damage;
+mod handles;
 mod model;
 mod operations;
 mod samples;
+mod threads;
 mod waiting;

@@ -8,6 +8,9 @@ use forkmap::{CodecError, SharedHashMap, Stored, TypeShape};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt};
 
+/// What the check of a map in order finds.
+pub(crate) const NONE: Vec<String> = Vec::new();
+
 /// Twelve bytes: no whole number of words.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Debug, Pod, Zeroable)]
