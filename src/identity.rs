@@ -8,6 +8,10 @@ pub enum Kind {
     AtomicDict,
     /// [`SharedHashMap`](crate::SharedHashMap)
     SharedHashMap,
+    /// [`StreamDict`](crate::StreamDict): its control, which has its name.
+    StreamDict,
+    /// One generation of a [`StreamDict`](crate::StreamDict): a log and the dump before it.
+    StreamGeneration,
 }
 
 impl Kind {
@@ -16,6 +20,8 @@ impl Kind {
         match self {
             Kind::AtomicDict => 1,
             Kind::SharedHashMap => 2,
+            Kind::StreamDict => 3,
+            Kind::StreamGeneration => 4,
         }
     }
 
@@ -24,6 +30,8 @@ impl Kind {
         match code {
             1 => Some(Kind::AtomicDict),
             2 => Some(Kind::SharedHashMap),
+            3 => Some(Kind::StreamDict),
+            4 => Some(Kind::StreamGeneration),
             _ => None,
         }
     }

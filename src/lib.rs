@@ -33,6 +33,8 @@ mod error;
 mod raw;
 
 #[cfg(not(loom))]
+mod per_process;
+#[cfg(not(loom))]
 mod process;
 #[cfg(not(loom))]
 mod segment;
@@ -45,6 +47,9 @@ mod stored;
 
 #[cfg(not(loom))]
 mod map;
+
+#[cfg(not(loom))]
+mod stream;
 
 #[cfg(not(loom))]
 mod primitives;
@@ -72,6 +77,10 @@ pub use segment::{
 pub use stored::Serde;
 #[cfg(not(loom))]
 pub use stored::Stored;
+#[cfg(not(loom))]
+pub use stream::{
+    Position, Status, StreamDict, StreamError, StreamParticipant, Transaction, View, ViewIter,
+};
 
 #[cfg(any(doc, doctest))]
 #[doc = "[format]: crate::format\n\n"]
@@ -90,7 +99,9 @@ pub mod format {}
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod model {
-    pub use crate::raw::{bell, counters, hash, lock, map, owner, participants, value};
+    pub use crate::raw::{
+        bell, bytes, counters, hash, lock, map, owner, participants, stream, value,
+    };
     pub use crate::sync::model::death;
     pub use crate::sync::{Access, Word, futex};
 }

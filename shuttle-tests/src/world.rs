@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use forkmap::model::bell::{self, Bells};
+use forkmap::model::bytes::Bytes;
 use forkmap::model::death::kill_before;
-use forkmap::model::map::{At, Bytes, Full, Table, Target};
+use forkmap::model::map::{At, Full, Table, Target};
 use forkmap::model::{Access, Word};
 
 use crate::history::{Answer, Op, Record, explain, wrongly_full};

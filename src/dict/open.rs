@@ -16,6 +16,8 @@ fn segment_bytes(participants: u64, slots: u64) -> Option<u64> {
 }
 
 impl sealed::Structure for AtomicDict {
+    type Company = ();
+
     fn identity(options: &Options<Self>) -> Identity {
         Identity {
             kind: Kind::AtomicDict,
@@ -39,7 +41,15 @@ impl sealed::Structure for AtomicDict {
         })
     }
 
-    fn check(options: &Options<Self>, segment: &Segment) -> Result<(), OpenError> {
+    fn begin(_: &Options<Self>, _: &Segment) -> Result<(), CreateError> {
+        Ok(())
+    }
+
+    fn new(segment: Segment, (): ()) -> Self {
+        Self::in_segment(segment)
+    }
+
+    fn attach(options: &Options<Self>, segment: Segment) -> Result<Self, OpenError> {
         let header = segment.header();
         let [slots, unused @ ..] = header.geometry;
         let bytes = segment_bytes(header.participants, slots);
@@ -52,12 +62,8 @@ impl sealed::Structure for AtomicDict {
                 found: slots,
                 asked,
             })),
-            None => Ok(()),
+            None => Ok(Self::in_segment(segment)),
         }
-    }
-
-    fn new(segment: Segment) -> Self {
-        Self::in_segment(segment)
     }
 }
 

@@ -16,7 +16,8 @@ use std::sync::Arc;
 pub use self::maintain::Stats;
 pub use self::wait::WaitError;
 use crate::error::{CodecError, ReadError};
-use crate::raw::map::{Bytes, Table, Target};
+use crate::raw::bytes::Bytes;
+use crate::raw::map::{Table, Target};
 use crate::segment::{Pinned, Segment, View, attachment};
 use crate::stored::Stored;
 

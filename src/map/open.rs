@@ -119,6 +119,8 @@ fn limit<T: Stored + ?Sized>(
 }
 
 impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for SharedHashMap<K, V> {
+    type Company = ();
+
     fn identity(options: &Options<Self>) -> Identity {
         Identity {
             kind: Kind::SharedHashMap,
@@ -154,7 +156,15 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for SharedHashMap
         })
     }
 
-    fn check(options: &Options<Self>, segment: &Segment) -> Result<(), OpenError> {
+    fn begin(_: &Options<Self>, _: &Segment) -> Result<(), CreateError> {
+        Ok(())
+    }
+
+    fn new(segment: Segment, (): ()) -> Self {
+        Self::in_segment(segment)
+    }
+
+    fn attach(options: &Options<Self>, segment: Segment) -> Result<Self, OpenError> {
         let header = segment.header();
         let geometry = geometry(header.geometry, header.participants, K::SHAPE, V::SHAPE);
         let bytes = geometry.and_then(|geometry| segment_bytes(&geometry));
@@ -175,11 +185,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for SharedHashMap
                 return Err(segment.mismatch(Mismatch::TooShort { what, found, asked }));
             }
         }
-        Ok(())
-    }
-
-    fn new(segment: Segment) -> Self {
-        Self::in_segment(segment)
+        Ok(Self::in_segment(segment))
     }
 }
 

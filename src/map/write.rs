@@ -5,7 +5,8 @@ use std::borrow::Borrow;
 use super::writer::{self, Writer};
 use super::{SharedHashMap, copy, fits};
 use crate::error::WriteError;
-use crate::raw::map::{At, Bytes, Full, Table, Target};
+use crate::raw::bytes::Bytes;
+use crate::raw::map::{At, Full, Table, Target};
 use crate::stored::Stored;
 use crate::sync::Access;
 

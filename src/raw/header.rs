@@ -142,6 +142,16 @@ impl Header {
         Kind::from_code(self.kind)
     }
 
+    /// What a checked header says that the segment is for; `None` if this version does not know its kind.
+    pub fn identity(&self) -> Option<Identity> {
+        Some(Identity {
+            kind: self.kind()?,
+            key: TypeShape::from_word(self.key),
+            value: TypeShape::from_word(self.value),
+            schema: self.schema,
+        })
+    }
+
     /// Whether the segment is what the caller takes it for.
     pub fn expect(&self, wanted: Identity) -> Result<(), Mismatch> {
         if self.kind != wanted.kind.code() {

@@ -5,16 +5,19 @@
 //! |---|---|
 //! | [`counters`] | the table of `AtomicDict`: linear probing, keys claimed by one compare-exchange |
 //! | [`map`] | the table of `SharedHashMap`: wide values behind one word, keys that can be removed |
+//! | [`stream`] | the log of `StreamDict`, and how one generation of it follows another |
 //! | [`value`] | one word as a value: the atomic operations and their ordering |
 //! | [`lock`] | one word as a lock that is told when its owner is dead |
 //! | [`owner`] | the word that says which thread of which participant owns something |
 //! | [`bell`] | waiting for values to change |
 //! | [`participants`] | who has an identity in the segment, under locks that the kernel drops |
 //! | [`layout`] | what stands where behind the header |
+//! | [`bytes`] | bytes that stand in words |
 //! | [`header`] | the first 256 bytes of every segment: identity, and its check on attach |
 //! | [`hash`] | the mixing of keys, part of the format |
 
 pub mod bell;
+pub mod bytes;
 pub mod counters;
 pub mod hash;
 pub mod header;
@@ -27,4 +30,5 @@ pub mod owner;
     allow(dead_code, reason = "there are no byte locks to register under")
 )]
 pub mod participants;
+pub mod stream;
 pub mod value;

@@ -3,6 +3,7 @@
 //! Knows bytes and the operating system, and nothing of what the words mean.
 
 mod attachment;
+pub(crate) mod companions;
 mod list;
 mod name;
 mod options;
@@ -17,18 +18,18 @@ mod os;
 mod os;
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use self::attachment::attachment;
 pub use self::list::{SegmentContent, SegmentInfo, segments, segments_in};
-use self::name::Place;
+pub(crate) use self::name::Place;
 pub use self::options::Options;
 pub(crate) use self::options::SegmentOptions;
-pub(crate) use self::os::Lease;
 use self::os::{Backing, DEFAULT_DIR};
+pub(crate) use self::os::{Blank, Lease};
 pub(crate) use self::pinned::{Pinned, View};
 pub use self::structure::Structure;
 pub(crate) use self::structure::{sealed, shortcuts};
@@ -215,36 +216,77 @@ impl Segment {
         Err(self.mismatch(mismatch))
     }
 
-    pub(crate) fn create(
+    /// Creates under a free name. Before anybody else can see the segment, `prepare` may do what it likes
+    /// with it.
+    pub(crate) fn create<T>(
         name: &str,
+        options: &SegmentOptions,
+        plan: &Plan,
+        prepare: impl FnOnce(&Self) -> Result<T, CreateError>,
+    ) -> Result<(Self, T), CreateError> {
+        let place = Place::new(&options.dir, name)?;
+        let (header, unlinker) = (plan.header(options)?, unlinker(options)?);
+        let backing = os::build(&place, options, &header)?;
+        let segment = Self::new(backing, Some(place.clone()), options, unlinker);
+        let prepared = prepare(&segment)?;
+        os::publish(&segment.backing, &place)?;
+        Ok((segment, prepared))
+    }
+
+    /// As [`create`](Self::create), under a name that another segment may have.
+    pub(crate) fn replace<T>(
+        name: &str,
+        options: &SegmentOptions,
+        plan: &Plan,
+        prepare: impl FnOnce(&Self) -> Result<T, CreateError>,
+    ) -> Result<(Self, T), ReplaceError> {
+        let place = Place::new(&options.dir, name).map_err(CreateError::from)?;
+        let (header, unlinker) = (plan.header(options)?, unlinker(options)?);
+        // The new one is complete before the old one goes: if there is no room for both, the old stays.
+        let backing = os::build_over(&place, options, &header)?;
+        let segment = Self::new(backing, Some(place.clone()), options, unlinker);
+        let prepared = prepare(&segment)?;
+        os::publish_over(&segment.backing, &place, options)?;
+        Ok((segment, prepared))
+    }
+
+    /// Reserves the pages of a segment that is to stand at `place` some time.
+    pub(crate) fn blank(
+        place: &Place,
+        options: &SegmentOptions,
+        bytes: u64,
+    ) -> Result<Blank, CreateError> {
+        os::blank(place, options, bytes)
+    }
+
+    /// Makes a segment of reserved pages, which must be as many as the plan says. It has no name yet.
+    pub(crate) fn from_blank(
+        blank: Blank,
+        place: Place,
         options: &SegmentOptions,
         plan: &Plan,
     ) -> Result<Self, CreateError> {
-        let place = Place::new(&options.dir, name)?;
-        let (header, unlinker) = (plan.header(options)?, unlinker(options)?);
-        let backing = os::create(&place, options, &header)?;
-        Ok(Self::new(backing, Some(place), options, unlinker))
+        let backing = blank.finish(&plan.header(options)?)?;
+        Ok(Self::new(backing, Some(place), options, None))
     }
 
-    pub(crate) fn replace(
-        name: &str,
-        options: &SegmentOptions,
-        plan: &Plan,
-    ) -> Result<Self, ReplaceError> {
-        let place = Place::new(&options.dir, name).map_err(CreateError::from)?;
-        let (header, unlinker) = (plan.header(options)?, unlinker(options)?);
-        let backing = os::replace(&place, options, &header)?;
-        Ok(Self::new(backing, Some(place), options, unlinker))
+    /// Gives a segment its name that has none yet.
+    pub(crate) fn publish(&self) -> Result<(), CreateError> {
+        match &self.place {
+            Some(place) => os::publish(&self.backing, place),
+            None => Ok(()),
+        }
     }
 
     /// Creates under a random name.
-    pub(crate) fn create_unique(
+    pub(crate) fn create_unique<T>(
         options: &SegmentOptions,
         plan: &Plan,
-    ) -> Result<Self, CreateError> {
+        prepare: impl Fn(&Self) -> Result<T, CreateError>,
+    ) -> Result<(Self, T), CreateError> {
         loop {
             let name = format!("forkmap-{:016x}{:016x}", random()?, random()?);
-            match Self::create(&name, options, plan) {
+            match Self::create(&name, options, plan, &prepare) {
                 Err(CreateError::AlreadyExists { .. }) => {}
                 created => return created,
             }
@@ -261,7 +303,40 @@ impl Segment {
         options: &SegmentOptions,
         wanted: Identity,
     ) -> Result<Self, OpenError> {
+        Self::open_at(Place::new(&options.dir, name)?, options, wanted)
+    }
+
+    /// Opens whatever segment of `kind` has that name.
+    pub(crate) fn open_of_kind(
+        name: &str,
+        options: &SegmentOptions,
+        kind: Kind,
+    ) -> Result<Self, OpenError> {
         let place = Place::new(&options.dir, name)?;
+        let backing = os::open(&place, options)?;
+        let segment = Self::new(backing, Some(place), options, None);
+        match segment.header().kind() {
+            Some(found) if found == kind => Ok(segment),
+            found => Err(segment.mismatch(Mismatch::Kind {
+                found,
+                wanted: kind,
+            })),
+        }
+    }
+
+    /// Takes the name away from this segment, and tells whether it had it.
+    pub(crate) fn unlink_this(&self) -> Result<bool, UnlinkError> {
+        match &self.place {
+            Some(place) => os::unlink_own(place, &self.options, &self.backing, UNLINK_PATIENCE),
+            None => Ok(false),
+        }
+    }
+
+    pub(crate) fn open_at(
+        place: Place,
+        options: &SegmentOptions,
+        wanted: Identity,
+    ) -> Result<Self, OpenError> {
         let backing = os::open(&place, options)?;
         Self::new(backing, Some(place), options, None).expect(wanted)
     }
@@ -280,21 +355,24 @@ impl Segment {
     ///
     /// Lock-free while there is room: each further turn means that another process has created or
     /// removed the segment in between.
-    pub(crate) fn open_or_create(
+    ///
+    /// With what `prepare` made, if it was created.
+    pub(crate) fn open_or_create<T>(
         name: &str,
         options: &SegmentOptions,
         plan: &Plan,
-    ) -> Result<Self, OpenOrCreateError> {
+        prepare: impl Fn(&Self) -> Result<T, CreateError>,
+    ) -> Result<(Self, Option<T>), OpenOrCreateError> {
         let mut rivals = Rivals::new();
         loop {
             match Self::open(name, options, plan.identity) {
                 Err(OpenError::NotFound { .. }) => {}
-                opened => return Ok(opened?),
+                opened => return Ok((opened?, None)),
             }
-            match Self::create(name, options, plan) {
+            match Self::create(name, options, plan, &prepare) {
                 Err(CreateError::AlreadyExists { .. }) => {}
                 Err(CreateError::NoSpace { free, .. }) if rivals.wait(free, plan.bytes) => {}
-                created => return Ok(created?),
+                created => return Ok(created.map(|(segment, made)| (segment, Some(made)))?),
             }
         }
     }
@@ -357,6 +435,14 @@ impl Segment {
         }
     }
 
+    pub(crate) fn options(&self) -> &SegmentOptions {
+        &self.options
+    }
+
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
     pub(crate) fn name(&self) -> Option<&str> {
         self.place.as_ref().map(Place::name)
     }
@@ -381,13 +467,19 @@ impl Segment {
         self.unlink_if_due(UNLINK_PATIENCE)
     }
 
+    /// Whether this process takes the name away when it detaches.
+    pub(crate) fn is_unlinker(&self) -> bool {
+        // Not in a forked child: the name is its creator's to take away.
+        let own = process::token().ok();
+        self.unlinker.is_some() && self.unlinker == own
+    }
+
     fn unlink_if_due(&mut self, patience: Duration) -> Result<(), UnlinkError> {
-        match (self.unlinker.take(), &self.place) {
-            // Not in a forked child: the name is its creator's to take away.
-            (Some(unlinker), Some(place))
-                if process::token().is_ok_and(|token| token == unlinker) =>
-            {
-                os::unlink_own(place, &self.options, &self.backing, patience)
+        let is_unlinker = self.is_unlinker();
+        self.unlinker = None;
+        match &self.place {
+            Some(place) if is_unlinker => {
+                os::unlink_own(place, &self.options, &self.backing, patience).map(drop)
             }
             _ => Ok(()),
         }

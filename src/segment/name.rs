@@ -27,6 +27,14 @@ impl Place {
         })
     }
 
+    /// The place beside this one that has `suffix` behind a point: of a segment that belongs to this.
+    pub(crate) fn beside(&self, suffix: &str) -> Self {
+        Self {
+            dir: self.dir.clone(),
+            name: format!("{}.{suffix}", self.name),
+        }
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }

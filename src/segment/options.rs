@@ -37,6 +37,8 @@ pub struct Options<T> {
     pub(crate) capacity: Option<u64>,
     pub(crate) key_bytes: Option<u64>,
     pub(crate) value_bytes: Option<u64>,
+    pub(crate) log_bytes: Option<u64>,
+    pub(crate) budget: Option<u64>,
     structure: PhantomData<fn() -> T>,
 }
 
@@ -97,6 +99,8 @@ impl<T> Default for Options<T> {
             capacity: None,
             key_bytes: None,
             value_bytes: None,
+            log_bytes: None,
+            budget: None,
             structure: PhantomData,
         }
     }

@@ -18,6 +18,7 @@ use super::name::Place;
 use super::options::SegmentOptions;
 use super::{Participant, Segment, UNLINK_PATIENCE};
 use crate::error::{CreateError, Mismatch, OpenError, ParticipantError, ReplaceError, UnlinkError};
+use crate::identity::Kind;
 use crate::raw::header::{HEADER_BYTES, Header};
 use crate::raw::participants::ParticipantId;
 use crate::sync::{Ordering, Word};
@@ -102,7 +103,8 @@ fn unsupported(place: &Place, options: &SegmentOptions) -> Option<String> {
     ))
 }
 
-pub(crate) fn create(
+/// Builds a segment under a free name. Nobody can open it before [`publish`].
+pub(crate) fn build(
     place: &Place,
     options: &SegmentOptions,
     header: &Header,
@@ -142,22 +144,37 @@ pub(crate) fn create(
         // Relaxed: published by the next store.
         word.store(*value, Ordering::Relaxed);
     }
-    // SYNC(ready): Release, pairs with the Acquire load in `try_open`: who sees the first word sees
-    // the whole header.
-    words_of(&shared)[0].store(source[0], Ordering::Release);
     Ok(Backing {
         shared,
         header: *header,
     })
 }
 
-pub(crate) fn replace(
+/// Lets others open it.
+pub(crate) fn publish(backing: &Backing, _: &Place) -> Result<(), CreateError> {
+    // SYNC(ready): Release, pairs with the Acquire load in `try_open`: who sees the first word sees
+    // the whole header, and all that was written behind it until now.
+    words_of(&backing.shared)[0].store(backing.header.magic, Ordering::Release);
+    Ok(())
+}
+
+/// As [`publish`]: the name was taken away from others before.
+pub(crate) fn publish_over(
+    backing: &Backing,
+    place: &Place,
+    _: &SegmentOptions,
+) -> Result<(), ReplaceError> {
+    Ok(publish(backing, place)?)
+}
+
+/// Builds a segment, and takes the name away from whatever segment has it.
+pub(crate) fn build_over(
     place: &Place,
     options: &SegmentOptions,
     header: &Header,
 ) -> Result<Backing, ReplaceError> {
     loop {
-        match create(place, options, header) {
+        match build(place, options, header) {
             Err(CreateError::AlreadyExists { .. }) => {}
             created => return Ok(created?),
         }
@@ -166,6 +183,21 @@ pub(crate) fn replace(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// There are none here.
+#[derive(Debug)]
+pub(crate) enum Blank {}
+
+impl Blank {
+    pub(crate) fn finish(self, _: &Header) -> Result<Backing, CreateError> {
+        match self {}
+    }
+}
+
+pub(crate) fn blank(_: &Place, _: &SegmentOptions, _: u64) -> Result<Blank, CreateError> {
+    let what = "a StreamDict needs Linux, and a build without the feature portable".to_owned();
+    Err(CreateError::NotSupported { what })
 }
 
 pub(crate) fn anonymous(_: &SegmentOptions, _: &Header) -> Result<Backing, CreateError> {
@@ -262,11 +294,11 @@ pub(crate) fn unlink_own(
     _: &SegmentOptions,
     backing: &Backing,
     _: Duration,
-) -> Result<(), UnlinkError> {
+) -> Result<bool, UnlinkError> {
     if backing.is_current(place) {
-        unlink_name(place)
+        unlink_name(place).map(|()| true)
     } else {
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -282,6 +314,19 @@ fn unlink_name(place: &Place) -> Result<(), UnlinkError> {
         },
     })
 }
+
+/// There are no companions here.
+pub(crate) fn hold(_: &Backing) -> io::Result<bool> {
+    Ok(false)
+}
+
+pub(crate) fn let_go(_: &Backing) {}
+
+pub(crate) fn is_forsaken(_: &Place, _: &SegmentOptions, _: Kind) -> bool {
+    false
+}
+
+pub(crate) fn remove(_: &Place) {}
 
 /// What nobody has here.
 #[derive(Debug)]
@@ -300,6 +345,18 @@ impl Lease {
 /// No identities here: there are no locks on bytes that end with their holder.
 impl Segment {
     pub(crate) fn participant(&self, _: u64) -> Result<ParticipantId, ParticipantError> {
+        Err(ParticipantError::NotSupported)
+    }
+
+    pub(crate) fn slot(&self) -> Option<usize> {
+        None
+    }
+
+    pub(crate) fn participant_after(
+        &self,
+        _: u64,
+        _: impl Fn(usize),
+    ) -> Result<ParticipantId, ParticipantError> {
         Err(ParticipantError::NotSupported)
     }
 

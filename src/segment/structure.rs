@@ -18,21 +18,33 @@ pub trait Structure: sealed::Structure {}
 impl<T: sealed::Structure> Structure for T {}
 
 pub(crate) mod sealed {
-    use super::{CreateError, Identity, OpenError, Options, Plan, Segment};
+    use super::{CreateError, Identity, OpenError, Options, Plan, Segment, UnlinkError};
 
     /// What the verbs need to know of a structure.
     pub(crate) trait Structure: Sized {
+        /// What belongs to a new segment without being in it.
+        type Company;
+
         /// What must be equal on attach.
         fn identity(options: &Options<Self>) -> Identity;
 
         /// What a new segment is to be.
         fn plan(options: &Options<Self>) -> Result<Plan, CreateError>;
 
-        /// Checks the geometry that the header gives, and what the options ask for.
-        fn check(options: &Options<Self>, segment: &Segment) -> Result<(), OpenError>;
+        /// Makes that, and whatever else is to be done before anybody can see the segment.
+        fn begin(options: &Options<Self>, segment: &Segment) -> Result<Self::Company, CreateError>;
 
-        /// The structure in a segment whose geometry was checked, or was planned by us.
-        fn new(segment: Segment) -> Self;
+        /// The structure in a segment that was just created.
+        fn new(segment: Segment, company: Self::Company) -> Self;
+
+        /// The structure in a segment that has the right identity, if the geometry that its header gives
+        /// is possible, and what the options ask for.
+        fn attach(options: &Options<Self>, segment: Segment) -> Result<Self, OpenError>;
+
+        /// Takes the name away from one.
+        fn unlink(options: &Options<Self>, name: &str) -> Result<(), UnlinkError> {
+            Segment::unlink(name, &options.segment, Self::identity(options).kind)
+        }
     }
 }
 
@@ -58,11 +70,6 @@ impl<T: Structure> Options<T> {
         Ok(T::plan(self)?.bytes)
     }
 
-    fn attach(&self, segment: Segment) -> Result<T, OpenError> {
-        T::check(self, &segment)?;
-        Ok(T::new(segment))
-    }
-
     /// Creates a structure under `name`, which must be free.
     ///
     /// Nobody ever sees it half made. All its pages are reserved, so that no later access can fail
@@ -71,7 +78,9 @@ impl<T: Structure> Options<T> {
     /// # Errors
     /// [`CreateError`]; nothing is left over.
     pub fn create(&self, name: &str) -> Result<T, CreateError> {
-        Segment::create(name, &self.segment, &T::plan(self)?).map(T::new)
+        let begin = |segment: &Segment| T::begin(self, segment);
+        let (segment, company) = Segment::create(name, &self.segment, &T::plan(self)?, begin)?;
+        Ok(T::new(segment, company))
     }
 
     /// Opens the structure of that name.
@@ -79,7 +88,7 @@ impl<T: Structure> Options<T> {
     /// # Errors
     /// [`OpenError`]; nothing is changed.
     pub fn open(&self, name: &str) -> Result<T, OpenError> {
-        self.attach(Segment::open(name, &self.segment, T::identity(self))?)
+        T::attach(self, Segment::open(name, &self.segment, T::identity(self))?)
     }
 
     /// Opens the structure of that name, or creates it if there is none. Any number of processes may
@@ -90,11 +99,19 @@ impl<T: Structure> Options<T> {
     /// # Errors
     /// [`OpenOrCreateError`].
     pub fn open_or_create(&self, name: &str) -> Result<T, OpenOrCreateError> {
-        Ok(self.attach(Segment::open_or_create(
-            name,
-            &self.segment,
-            &T::plan(self)?,
-        )?)?)
+        let plan = T::plan(self)?;
+        let begin = |segment: &Segment| T::begin(self, segment);
+        loop {
+            let segment = Segment::open_or_create(name, &self.segment, &plan, begin)?;
+            match segment {
+                (segment, Some(company)) => return Ok(T::new(segment, company)),
+                (segment, None) => match T::attach(self, segment) {
+                    // Unlinked between the two.
+                    Err(OpenError::NotFound { .. }) => {}
+                    attached => return Ok(attached?),
+                },
+            }
+        }
     }
 
     /// Creates a structure under `name`, and takes the name away from the segment that has it.
@@ -107,7 +124,9 @@ impl<T: Structure> Options<T> {
     /// [`ReplaceError`]; the old segment stays.
     pub fn create_or_replace(&self, name: &str) -> Result<T, ReplaceError> {
         let plan = T::plan(self).map_err(ReplaceError::from)?;
-        Segment::replace(name, &self.segment, &plan).map(T::new)
+        let begin = |segment: &Segment| T::begin(self, segment);
+        let (segment, company) = Segment::replace(name, &self.segment, &plan, begin)?;
+        Ok(T::new(segment, company))
     }
 
     /// Creates a structure under a random name that nobody else has; its `name` tells it.
@@ -115,7 +134,9 @@ impl<T: Structure> Options<T> {
     /// # Errors
     /// [`CreateError`]; nothing is left over.
     pub fn create_unique(&self) -> Result<T, CreateError> {
-        Segment::create_unique(&self.segment, &T::plan(self)?).map(T::new)
+        let begin = |segment: &Segment| T::begin(self, segment);
+        let (segment, company) = Segment::create_unique(&self.segment, &T::plan(self)?, begin)?;
+        Ok(T::new(segment, company))
     }
 
     /// Creates a structure without a name: for the children that this process forks from now on, and
@@ -125,7 +146,9 @@ impl<T: Structure> Options<T> {
     /// # Errors
     /// [`CreateError`].
     pub fn anonymous(&self) -> Result<T, CreateError> {
-        Segment::anonymous(&self.segment, &T::plan(self)?).map(T::new)
+        let segment = Segment::anonymous(&self.segment, &T::plan(self)?)?;
+        let company = T::begin(self, &segment)?;
+        Ok(T::new(segment, company))
     }
 
     /// Opens the structure behind a descriptor that another process has handed over. Linux only.
@@ -134,11 +157,10 @@ impl<T: Structure> Options<T> {
     /// [`OpenError`]; the descriptor is closed then.
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
     pub fn from_fd(&self, fd: impl Into<OwnedFd>) -> Result<T, OpenError> {
-        self.attach(Segment::from_fd(
-            fd.into(),
-            &self.segment,
-            T::identity(self),
-        )?)
+        T::attach(
+            self,
+            Segment::from_fd(fd.into(), &self.segment, T::identity(self))?,
+        )
     }
 
     /// Takes the name away from the structure that has it. Who is attached keeps it; its memory is
@@ -147,7 +169,7 @@ impl<T: Structure> Options<T> {
     /// # Errors
     /// [`UnlinkError`].
     pub fn unlink(&self, name: &str) -> Result<(), UnlinkError> {
-        Segment::unlink(name, &self.segment, T::identity(self).kind)
+        T::unlink(self, name)
     }
 }
 

@@ -3,8 +3,9 @@
 use std::sync::{Mutex, MutexGuard};
 
 use forkmap::model::bell::{self, Bells};
+use forkmap::model::bytes::Bytes;
 use forkmap::model::hash::unmix;
-use forkmap::model::map::{Bytes, Cell, Full, Geometry, Table};
+use forkmap::model::map::{Cell, Full, Geometry, Table};
 use forkmap::model::{Access, Word};
 use loom::sync::atomic::{AtomicBool as Flag, Ordering::SeqCst};
 

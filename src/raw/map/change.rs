@@ -3,9 +3,9 @@
 //! Both take a word out of its bucket by one compare-exchange, for good: a word names one content of one
 //! cell, and never comes back. Who wins that exchange has the old cell to dispose of.
 
-use super::cell::Bytes;
 use super::word::{Bucket, Home, Op, Owner};
 use super::{At, Publication, Table, Target};
+use crate::raw::bytes::Bytes;
 use crate::sync::{
     Ordering::{Release, SeqCst},
     store_then_load,

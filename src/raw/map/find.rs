@@ -1,9 +1,10 @@
 //! Looking up and visiting. Nothing here writes to the segment.
 
-use super::cell::{Bytes, Cell};
+use super::cell::Cell;
 use super::tags::matches;
 use super::word::{Bucket, Owner};
 use super::{Table, Target};
+use crate::raw::bytes::Bytes;
 use crate::sync::{
     Ordering::{Acquire, Relaxed},
     after_read, before_read, fence, load,

@@ -35,7 +35,7 @@ mod tags;
 mod tests;
 mod word;
 
-pub use self::cell::{Bytes, Cell, CellShape, Key, LONGEST_KEY};
+pub use self::cell::{Cell, CellShape, Key, LONGEST_KEY};
 pub use self::find::At;
 use self::journal::Journal;
 pub use self::pool::Full;

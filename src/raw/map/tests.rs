@@ -5,6 +5,7 @@ use std::thread;
 
 use super::*;
 use crate::raw::bell;
+use crate::raw::bytes::Bytes;
 use crate::raw::hash::mix;
 
 const SEED: u64 = 7;

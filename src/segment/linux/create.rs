@@ -20,35 +20,12 @@ use crate::sync::Access;
 /// be short enough to end between two signals.
 const RESERVE_STEP: u64 = 256 * 1024;
 
-/// Creates a segment under a free name.
-pub(crate) fn create(
-    place: &Place,
-    options: &SegmentOptions,
-    header: &Header,
-) -> Result<Backing, CreateError> {
-    let backing = build_file(place, options, header)?;
-    publish(&backing, place)?;
-    Ok(backing)
-}
-
-/// Creates a segment, and takes the name away from whatever segment has it.
-pub(crate) fn replace(
-    place: &Place,
-    options: &SegmentOptions,
-    header: &Header,
-) -> Result<Backing, ReplaceError> {
-    // The new one is complete before the old one goes: if there is no room for both, the old stays.
-    let backing = build_file(place, options, header)?;
-    loop {
-        match publish(&backing, place) {
-            Err(CreateError::AlreadyExists { .. }) => {}
-            published => return Ok(published.map(|()| backing)?),
-        }
-        match unlink(place, options, UNLINK_PATIENCE, |_| Ok(())) {
-            Ok(()) | Err(UnlinkError::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+/// The pages of a new file that has neither a header nor a name.
+#[derive(Debug)]
+pub(crate) struct Blank {
+    file: File,
+    /// Where the file stands, for errors.
+    place: String,
 }
 
 /// Creates a segment without a name, whose length nobody can change.
@@ -61,17 +38,18 @@ pub(crate) fn anonymous(options: &SegmentOptions, header: &Header) -> Result<Bac
         made => made,
     }
     .map_err(failed("memfd_create"))?;
-    let backing = fill(fd, None, options, header)?;
+    let backing = Blank::new(fd, None, options, header.bytes)?.finish(header)?;
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(backing.as_fd(), seals).map_err(failed("fcntl(F_ADD_SEALS)"))?;
     Ok(backing)
 }
 
-fn build_file(
+/// Reserves the pages of a new file in the directory of `place`.
+pub(crate) fn blank(
     place: &Place,
     options: &SegmentOptions,
-    header: &Header,
-) -> Result<Backing, CreateError> {
+    bytes: u64,
+) -> Result<Blank, CreateError> {
     let dir = place.dir();
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let fd = retry_on_intr(|| rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR)).map_err(
@@ -86,57 +64,68 @@ fn build_file(
                 ),
             },
             Errno::NOSPC | Errno::DQUOT => CreateError::NoSpace {
-                need: header.bytes,
+                need: bytes,
                 free: None,
                 place: format!("{} (it may have no inodes left)", dir.display()),
             },
             _ => os_create_error("open(O_TMPFILE)", dir.display().to_string(), errno),
         },
     )?;
-    fill(fd, Some(dir), options, header)
+    Blank::new(fd, Some(dir), options, bytes)
 }
 
-/// Reserves the pages of a new file, sets its mode, writes its header and maps it.
-fn fill(
-    fd: OwnedFd,
-    dir: Option<&Path>,
+/// Builds a segment that has no name yet.
+pub(crate) fn build(
+    place: &Place,
     options: &SegmentOptions,
     header: &Header,
 ) -> Result<Backing, CreateError> {
-    let place = || dir.map_or_else(|| "memory".to_owned(), |dir| dir.display().to_string());
-    let failed = |call| move |errno: Errno| os_create_error(call, place(), errno);
-    reserve(fd.as_fd(), dir, header.bytes)?;
-    // After the open, because the umask takes bits away from the mode given there.
-    rustix::fs::fchmod(&fd, Mode::from_raw_mode(options.mode)).map_err(failed("fchmod"))?;
-    let file = File::from(fd);
-    file.write_all_at(bytemuck::bytes_of(header), 0)
-        .map_err(|source| CreateError::Os {
-            call: "pwrite",
-            place: place(),
-            source,
-        })?;
-    if !memory::backs(file.as_fd()) {
-        // On a disk: a name that a power cut leaves must not lead to a header that it does not.
-        file.sync_all().map_err(|source| CreateError::Os {
-            call: "fsync",
-            place: place(),
-            source,
-        })?;
+    blank(place, options, header.bytes)?.finish(header)
+}
+
+impl Blank {
+    /// Reserves the pages of a new file, and sets its mode.
+    fn new(
+        fd: OwnedFd,
+        dir: Option<&Path>,
+        options: &SegmentOptions,
+        bytes: u64,
+    ) -> Result<Self, CreateError> {
+        reserve(fd.as_fd(), dir, bytes)?;
+        let place = dir.map_or_else(|| "memory".to_owned(), |dir| dir.display().to_string());
+        // After the open, because the umask takes bits away from the mode given there.
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(options.mode))
+            .map_err(|errno| os_create_error("fchmod", place.clone(), errno))?;
+        let file = File::from(fd);
+        Ok(Self { file, place })
     }
-    let mapping =
-        Mapping::map(file.as_fd(), header.bytes, Access::ReadWrite).map_err(|source| {
-            CreateError::Os {
-                call: "mmap",
-                place: place(),
+
+    /// Writes the header, which must be that of a segment of as many bytes, and maps it.
+    pub(crate) fn finish(self, header: &Header) -> Result<Backing, CreateError> {
+        let Self { file, place } = self;
+        let failed = |call| {
+            let place = &place;
+            move |source| CreateError::Os {
+                call,
+                place: place.clone(),
                 source,
             }
-        })?;
-    let stat = rustix::fs::fstat(&file).map_err(failed("fstat"))?;
-    Ok(Backing {
-        fd: SegmentFd::new(file.into(), &stat),
-        mapping,
-        header: *header,
-    })
+        };
+        file.write_all_at(bytemuck::bytes_of(header), 0)
+            .map_err(failed("pwrite"))?;
+        if !memory::backs(file.as_fd()) {
+            // On a disk: a name that a power cut leaves must not lead to a header that it does not.
+            file.sync_all().map_err(failed("fsync"))?;
+        }
+        let mapping = Mapping::map(file.as_fd(), header.bytes, Access::ReadWrite);
+        let mapping = mapping.map_err(failed("mmap"))?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| failed("fstat")(errno.into()))?;
+        Ok(Backing {
+            fd: SegmentFd::new(file.into(), &stat),
+            mapping,
+            header: *header,
+        })
+    }
 }
 
 /// Makes sure that every page is there: on a sparse file, the first access to a page for which there
@@ -186,8 +175,26 @@ fn free_blocks(fd: BorrowedFd<'_>) -> Option<u64> {
     (fs.f_blocks > 0).then(|| fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
+/// Gives a complete file its name, and takes that away from whatever segment has it.
+pub(crate) fn publish_over(
+    backing: &Backing,
+    place: &Place,
+    options: &SegmentOptions,
+) -> Result<(), ReplaceError> {
+    loop {
+        match publish(backing, place) {
+            Err(CreateError::AlreadyExists { .. }) => {}
+            published => return Ok(published?),
+        }
+        match unlink(place, options, UNLINK_PATIENCE, |_| Ok(())) {
+            Ok(()) | Err(UnlinkError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Gives a complete file its name, if that is free.
-fn publish(backing: &Backing, place: &Place) -> Result<(), CreateError> {
+pub(crate) fn publish(backing: &Backing, place: &Place) -> Result<(), CreateError> {
     let path = place.path();
     // Of this thread: it may have descriptors of its own, and the main thread may have ended.
     let source = format!("/proc/thread-self/fd/{}", backing.as_fd().as_raw_fd());

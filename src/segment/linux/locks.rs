@@ -184,7 +184,7 @@ pub(super) fn unlock(file: impl AsFd, byte: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn is_locked(file: impl AsFd, byte: u64) -> io::Result<bool> {
+pub(super) fn is_locked(file: impl AsFd, byte: u64) -> io::Result<bool> {
     let mut found = lock(libc::F_WRLCK, byte);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
     Ok(found.l_type != libc::F_UNLCK as libc::c_short)

@@ -1,15 +1,13 @@
 //! This process as a participant of a segment: registered when it first needs to be, and anew in a
 //! forked child.
 
-#![allow(unsafe_code)]
-
-use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::locks::{Description, Pin, lock_error};
 use crate::error::ParticipantError;
+use crate::per_process::PerProcess;
 use crate::process;
 use crate::raw::participants::{ParticipantId, life};
 use crate::segment::{Participant, Segment};
@@ -19,24 +17,19 @@ use crate::sync::Access;
 /// each take one for a moment, and give it back.
 const PAUSES_MS: [u64; 4] = [1, 3, 10, 30];
 
-/// The registrations of this process and of those that it was forked from, the latest first.
-///
-/// A list and not a `OnceLock`: a lock that another thread held at a fork would stay locked in the
-/// child for ever. An element lives until the attachment ends.
+/// The registrations of this process and of those that it was forked from.
 #[derive(Debug, Default)]
-pub(crate) struct Memberships(AtomicPtr<Membership>);
+pub(crate) struct Memberships(PerProcess<Membership>);
 
 #[derive(Debug)]
 struct Membership {
     /// The process that it belongs to.
     token: u64,
     id: ParticipantId,
-    /// Keeps the kernel's lock on the byte that says that we live. Taken out by the `drop` of the list,
-    /// and only there.
+    /// Keeps the kernel's lock on the byte that says that we live. Taken out by `drop`, and only there.
     pin: Option<Pin>,
     /// Whether a thread has it to itself. (Nobody asks about one that all threads share.)
     taken: Arc<AtomicBool>,
-    previous: *mut Membership,
 }
 
 /// A participant that one thread has to itself, as long as it has this. In another process than the one
@@ -68,50 +61,9 @@ impl Drop for Lease {
 }
 
 impl Memberships {
-    fn iter(&self) -> impl Iterator<Item = &Membership> {
-        std::iter::successors(self.latest(), |membership| {
-            // SAFETY: null, or an element as in `latest`.
-            unsafe { membership.previous.as_ref() }
-        })
-    }
-
     /// A participant of the process with that token that no thread has, for the caller alone.
     fn lease(&self, token: u64) -> Option<Lease> {
-        let mut own = self.iter().filter(|membership| membership.token == token);
-        own.find_map(|membership| membership.lease())
-    }
-
-    fn latest(&self) -> Option<&Membership> {
-        // Acquire: pairs with the Release in `push`, so that the element is seen whole.
-        let latest = self.0.load(Ordering::Acquire);
-        // SAFETY: null, or an element that `push` made from a box and that lives as long as `self`.
-        unsafe { latest.as_ref() }
-    }
-
-    /// Makes `new` the latest, unless it is to be the only one of this process and another thread has
-    /// been faster: then it is given back.
-    fn push(&self, mut new: Box<Membership>, only: bool) -> Result<(), Box<Membership>> {
-        loop {
-            // Before the look: if another comes in between, the exchange fails.
-            let previous = self.0.load(Ordering::Relaxed);
-            let is_ours = |latest: &Membership| latest.token == new.token;
-            if only && self.latest().is_some_and(is_ours) {
-                return Err(new);
-            }
-            new.previous = previous;
-            let raw = Box::into_raw(new);
-            // Release: see `latest`. Relaxed on failure: it is loaded again.
-            let (success, failure) = (Ordering::Release, Ordering::Relaxed);
-            if self
-                .0
-                .compare_exchange(previous, raw, success, failure)
-                .is_ok()
-            {
-                return Ok(());
-            }
-            // SAFETY: it comes from `into_raw` above, and nobody else has seen it.
-            new = unsafe { Box::from_raw(raw) };
-        }
+        self.0.all(token).find_map(Membership::lease)
     }
 }
 
@@ -128,18 +80,11 @@ impl Membership {
     }
 }
 
-impl Drop for Memberships {
+impl Drop for Membership {
     fn drop(&mut self) {
-        let mut next = *self.0.get_mut();
-        while !next.is_null() {
-            // SAFETY: an element that `push` made from a box. This is the only place that frees one,
-            // each once, and `&mut self` says that nobody else looks.
-            let mut element = unsafe { Box::from_raw(next) };
-            next = element.previous;
-            if !process::token().is_ok_and(|token| token == element.token) {
-                // Of a process that this one was forked from: the page is not mapped here.
-                std::mem::forget(element.pin.take());
-            }
+        if !process::token().is_ok_and(|token| token == self.token) {
+            // Of a process that this one was forked from: the page is not mapped here.
+            std::mem::forget(self.pin.take());
         }
     }
 }
@@ -149,30 +94,47 @@ impl Segment {
     /// process, and a few instructions after that.
     #[inline]
     pub(crate) fn participant(&self, token: u64) -> Result<ParticipantId, ParticipantError> {
+        // In the structures that use this, nothing is left in a slot that needs to be put in order.
+        self.participant_after(token, |_| ())
+    }
+
+    /// As [`participant`](Self::participant); what a dead participant has left in its slot is put in order
+    /// by `recover` before.
+    #[inline]
+    pub(crate) fn participant_after(
+        &self,
+        token: u64,
+        recover: impl Fn(usize),
+    ) -> Result<ParticipantId, ParticipantError> {
         match self.registered(token) {
             Some(id) => Ok(id),
-            None => self.register(token),
+            None => self.register(token, recover),
         }
+    }
+
+    /// The place of this process in the table, if it is a participant already.
+    pub(crate) fn slot(&self) -> Option<usize> {
+        let token = process::token().ok()?;
+        Some(self.registered(token)?.slot)
     }
 
     /// This process as a participant, if it is one already.
     fn registered(&self, token: u64) -> Option<ParticipantId> {
-        let latest = self.memberships.latest();
-        latest
-            .filter(|latest| latest.token == token)
-            .map(|latest| latest.id)
+        self.memberships.0.get(token).map(|latest| latest.id)
     }
 
     #[cold]
-    fn register(&self, token: u64) -> Result<ParticipantId, ParticipantError> {
-        // In the structures that use this, nothing is left in a slot that needs to be put in order.
-        let nothing = |_| ();
+    fn register(
+        &self,
+        token: u64,
+        recover: impl Fn(usize),
+    ) -> Result<ParticipantId, ParticipantError> {
         let there = || self.registered(token);
-        let Some(membership) = self.new_membership(token, there, nothing)? else {
+        let Some(membership) = self.new_membership(token, there, recover)? else {
             return there().ok_or_else(|| self.too_many());
         };
         let id = membership.id;
-        match self.memberships.push(Box::new(membership), true) {
+        match self.memberships.0.push(token, membership, true) {
             Ok(()) => Ok(id),
             Err(superfluous) => {
                 self.layout().participants.leave(superfluous.id);
@@ -197,7 +159,7 @@ impl Segment {
         let membership = self.new_membership(token, never, recover)?;
         let membership = membership.ok_or_else(|| self.too_many())?;
         let lease = membership.lease().expect("nobody else knows it");
-        let pushed = self.memberships.push(Box::new(membership), false);
+        let pushed = self.memberships.0.push(token, membership, false);
         debug_assert!(pushed.is_ok());
         Ok(lease)
     }
@@ -248,17 +210,13 @@ impl Segment {
             id,
             pin: Some(description.into_pin()),
             taken: Arc::new(AtomicBool::new(false)),
-            previous: ptr::null_mut(),
         }))
     }
 
     /// Gives up this process's places in the table.
     pub(in crate::segment) fn leave(&self) {
-        let token = process::token().ok();
-        let own = self
-            .memberships
-            .iter()
-            .filter(|membership| Some(membership.token) == token);
+        let Ok(token) = process::token() else { return };
+        let own = self.memberships.0.all(token);
         own.for_each(|membership| self.layout().participants.leave(membership.id));
     }
 

@@ -24,11 +24,13 @@ use rustix::fs::{AtFlags, CWD, Stat};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
-pub(crate) use self::create::{anonymous, create, replace};
+pub(crate) use self::create::{
+    Blank, anonymous, blank, build, build as build_over, publish, publish_over,
+};
 pub(crate) use self::membership::Lease;
 pub(super) use self::membership::Memberships;
 pub(crate) use self::open::{from_fd, open};
-pub(crate) use self::unlink::{unlink, unlink_own};
+pub(crate) use self::unlink::{hold, is_forsaken, let_go, remove, unlink, unlink_own};
 use super::name::Place;
 use crate::raw::header::Header;
 use crate::sync::{Access, Word};
@@ -55,10 +57,6 @@ impl Backing {
 
     pub(crate) fn header(&self) -> &Header {
         &self.header
-    }
-
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
     }
 
     pub(super) fn fd(&self) -> &SegmentFd {
@@ -95,6 +93,12 @@ impl SegmentFd {
     pub(super) fn same(&self, fd: OwnedFd) -> Option<Self> {
         let stat = rustix::fs::fstat(&fd).ok()?;
         (inode(&stat) == self.inode).then(|| Self::new(fd, &stat))
+    }
+}
+
+impl AsFd for Backing {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::open::{ReadHeaderError, open_file, read_header};
 use super::{Backing, Inode, inode, inode_at, locks};
 use crate::error::{Mismatch, OpenError, UnlinkError};
+use crate::identity::Kind;
 use crate::raw::header::Header;
 use crate::segment::name::Place;
 use crate::segment::options::SegmentOptions;
@@ -53,18 +54,19 @@ pub(crate) fn unlink(
     }
 }
 
-/// Takes the name away from `backing`; does nothing if another segment has it by now, or none.
+/// Takes the name away from `backing`, and tells whether it had it: not if another segment has it by now, or
+/// none.
 pub(crate) fn unlink_own(
     place: &Place,
     options: &SegmentOptions,
     backing: &Backing,
     patience: Duration,
-) -> Result<(), UnlinkError> {
+) -> Result<bool, UnlinkError> {
     match open_file(place, options, OFlags::RDWR) {
         Ok((fd, stat)) if inode(&stat) == backing.fd.inode => {
-            unlink_inode(place, &File::from(fd), backing.fd.inode, patience).map(|_| ())
+            unlink_inode(place, &File::from(fd), backing.fd.inode, patience)
         }
-        Ok(_) | Err(OpenError::NotFound { .. }) => Ok(()),
+        Ok(_) | Err(OpenError::NotFound { .. }) => Ok(false),
         Err(error) => Err(unlink_error(error)),
     }
 }
@@ -117,4 +119,32 @@ fn unlink_inode(
     // Not left to `close`: a child forked by another thread may share the description for a while.
     let _ = locks::unlock(file, NAME_LOCK);
     done
+}
+
+/// The byte that is locked as long as a companion waits for the segment that it belongs to.
+const COMPANION_LOCK: u64 = NAME_LOCK | 1;
+
+/// Says that a companion is not forsaken, until [`let_go`] or the end of this process.
+pub(crate) fn hold(backing: &Backing) -> io::Result<bool> {
+    locks::try_lock(backing, COMPANION_LOCK)
+}
+
+pub(crate) fn let_go(backing: &Backing) {
+    let _ = locks::unlock(backing, COMPANION_LOCK);
+}
+
+/// Whether a segment of `kind` stands there that nobody holds. (`false` for whatever cannot be opened.)
+pub(crate) fn is_forsaken(place: &Place, options: &SegmentOptions, kind: Kind) -> bool {
+    let Ok((fd, stat)) = open_file(place, options, OFlags::RDWR) else {
+        return false;
+    };
+    let file = File::from(fd);
+    let is_one = |header: Header| header.kind() == Some(kind);
+    let header = read_header(&file, &stat);
+    header.is_ok_and(is_one) && locks::is_locked(&file, COMPANION_LOCK).is_ok_and(|locked| !locked)
+}
+
+/// Removes a name that is never used twice, so that nobody needs to look what it leads to.
+pub(crate) fn remove(place: &Place) {
+    let _ = rustix::fs::unlink(place.path());
 }

@@ -1,0 +1,247 @@
+//! The log of one generation: a chain of records.
+//!
+//! ```text
+//! words:   used | next | wanted | first link | 0 0 0 0 | arena
+//! record:  link | len:32 | checksum:32 | payload
+//! link:    0 the end  |  all ones: sealed  |  the word number of the record that follows
+//! ```
+//!
+//! A record is written in private, and becomes part of the log when the link at the end is exchanged
+//! for its number. Who does that has read everything before: so each record is made in knowledge of all
+//! that comes before it, and nothing is ever appended to a state that its writer has not seen.
+//!
+//! Room for records is given out by a counter, and never twice. Who dies in between leaves a hole that
+//! nobody looks at, until the generation goes.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::raw::bytes::{Bytes, store};
+use crate::sync::{
+    Access,
+    Ordering::{Relaxed, SeqCst},
+    Word, load,
+};
+
+/// Number of words in front of the arena.
+pub const HEAD_WORDS: usize = 8;
+const USED: usize = 0;
+const NEXT: usize = 1;
+const WANTED: usize = 2;
+const FIRST: usize = 3;
+
+/// Number of words in front of the payload of a record.
+pub const RECORD_WORDS: usize = 2;
+
+/// Most bytes of a payload: what its length can count.
+pub const LONGEST_PAYLOAD: usize = u32::MAX as usize;
+
+const SEAL: u64 = u64::MAX;
+
+/// Number of words that a record with so many bytes takes.
+pub fn record_words(payload: usize) -> usize {
+    RECORD_WORDS + payload.div_ceil(8)
+}
+
+/// Where the log ended when somebody had read all of it: the link that was 0 then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tail(usize);
+
+impl Tail {
+    /// That of an empty log.
+    pub const EMPTY: Self = Self(FIRST);
+}
+
+/// What stands behind a tail.
+#[derive(Debug, Clone, Copy)]
+pub enum Next<'a> {
+    /// Nothing yet.
+    Nothing,
+    /// Nothing, for ever: it goes on in the next generation.
+    Sealed,
+    /// A record.
+    Record(Record<'a>),
+}
+
+/// A record that is part of the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    tail: Tail,
+    checksum: u32,
+    payload: Bytes<'a>,
+}
+
+/// The log is not one that this protocol makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damaged;
+
+impl Record<'_> {
+    /// The tail behind it.
+    pub fn tail(&self) -> Tail {
+        self.tail
+    }
+
+    /// Copies the payload to the end of `out`, and checks it.
+    pub fn read(&self, out: &mut Vec<u8>) -> Result<(), Damaged> {
+        let start = out.len();
+        self.payload.append_to(out);
+        match checksum(&out[start..]) == self.checksum {
+            true => Ok(()),
+            false => Err(Damaged),
+        }
+    }
+}
+
+fn checksum(payload: &[u8]) -> u32 {
+    xxh3_64(payload) as u32
+}
+
+/// Room for a record, which nobody else has.
+#[derive(Debug)]
+pub struct Room {
+    at: usize,
+    words: usize,
+}
+
+impl Room {
+    /// Whether a payload of so many bytes fits.
+    pub fn fits(&self, payload: usize) -> bool {
+        record_words(payload) <= self.words
+    }
+}
+
+/// No room is left for a record of that size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// The log of one generation.
+#[derive(Debug, Clone, Copy)]
+pub struct Log<'a> {
+    words: &'a [Word],
+    access: Access,
+}
+
+impl<'a> Log<'a> {
+    /// A view of exactly the words of a log, [`HEAD_WORDS`] at least. One of zeros is empty.
+    pub fn new(words: &'a [Word], access: Access) -> Self {
+        Self { words, access }
+    }
+
+    /// Words for records.
+    pub fn arena_words(&self) -> usize {
+        self.words.len() - HEAD_WORDS
+    }
+
+    /// Words that were given out for records.
+    pub fn used_words(&self) -> usize {
+        // Relaxed: a figure for people.
+        (self.words[USED].load(Relaxed) as usize).min(self.arena_words())
+    }
+
+    /// More records than there is room for.
+    pub fn most_records(&self) -> u64 {
+        (self.arena_words() / RECORD_WORDS) as u64
+    }
+
+    /// Whether something stands behind `tail`: one load.
+    #[inline(always)]
+    pub fn has_news(&self, tail: Tail) -> bool {
+        // SYNC(append): SeqCst on pages that we may write, pairs with the exchange in `append`.
+        load(&self.words[tail.0], self.access) != 0
+    }
+
+    /// What stands behind `tail`.
+    pub fn next(&self, tail: Tail) -> Result<Next<'a>, Damaged> {
+        // SYNC(append): SeqCst on pages that we may write, pairs with the exchange in `append`: who sees
+        // the link sees the record.
+        let at = match load(&self.words[tail.0], self.access) {
+            0 => return Ok(Next::Nothing),
+            SEAL => return Ok(Next::Sealed),
+            at => usize::try_from(at).map_err(|_| Damaged)?,
+        };
+        let in_arena = at >= HEAD_WORDS && at < self.words.len();
+        let record = self.words.get(at..).filter(|_| in_arena).ok_or(Damaged)?;
+        let header = record.get(1).ok_or(Damaged)?.load(Relaxed);
+        let (len, checksum) = ((header >> 32) as usize, header as u32);
+        let payload = record.get(RECORD_WORDS..record_words(len)).ok_or(Damaged)?;
+        Ok(Next::Record(Record {
+            tail: Tail(at),
+            checksum,
+            payload: Bytes::new(payload, len),
+        }))
+    }
+
+    /// Takes room for a payload of so many bytes. Never more than there is: what is too large for this log
+    /// leaves its room to smaller ones.
+    pub fn reserve(&self, payload: usize) -> Result<Room, Full> {
+        let words = record_words(payload);
+        // Relaxed: one counter, which gives each word to one; nobody has touched them before.
+        let mut used = self.words[USED].load(Relaxed);
+        loop {
+            let after = usize::try_from(used)
+                .ok()
+                .and_then(|used| used.checked_add(words))
+                .filter(|&after| after <= self.arena_words())
+                .ok_or(Full)?;
+            match self.words[USED].compare_exchange(used, after as u64, Relaxed, Relaxed) {
+                Ok(_) => {
+                    let at = HEAD_WORDS + after - words;
+                    return Ok(Room { at, words });
+                }
+                Err(now) => used = now,
+            }
+        }
+    }
+
+    /// Appends a record if nothing stands behind `tail` yet: the tail behind it. `room` must fit, and come
+    /// from this log; it is used up then, and only then.
+    pub fn append(&self, tail: Tail, room: &Room, payload: &[u8]) -> Option<Tail> {
+        debug_assert!(room.fits(payload.len()));
+        let record = &self.words[room.at..][..room.words];
+        // Relaxed, all of it: the exchange below releases them.
+        record[1].store(
+            (payload.len() as u64) << 32 | u64::from(checksum(payload)),
+            Relaxed,
+        );
+        store(&record[RECORD_WORDS..], payload);
+        // SYNC(append): SeqCst, pairs with the loads of links: who sees the record sees all of it. The
+        // instant when it happens.
+        self.words[tail.0]
+            .compare_exchange(0, room.at as u64, SeqCst, SeqCst)
+            .ok()
+            .map(|_| Tail(room.at))
+    }
+
+    /// Ends the log, if nothing stands behind `tail` yet.
+    pub fn seal(&self, tail: Tail) -> bool {
+        // SYNC(append): SeqCst, as every exchange of a link.
+        self.words[tail.0]
+            .compare_exchange(0, SEAL, SeqCst, SeqCst)
+            .is_ok()
+    }
+
+    /// The id of the generation that follows, once that is decided; else 0.
+    pub fn next_generation(&self) -> u64 {
+        // SYNC(elect): SeqCst on pages that we may write, pairs with the exchange in `elect`.
+        load(&self.words[NEXT], self.access)
+    }
+
+    /// Makes `id` the generation that follows, unless another one is.
+    pub fn elect(&self, id: u64) -> Result<(), u64> {
+        // SYNC(elect): SeqCst, pairs with the loads of who follows: it sees the dump whole.
+        self.words[NEXT]
+            .compare_exchange(0, id, SeqCst, SeqCst)
+            .map(|_| ())
+    }
+
+    /// Words that a record needs which found no room: a hint for the next generation.
+    pub fn want(&self, words: usize) {
+        // Relaxed: a hint.
+        self.words[WANTED].fetch_max(words as u64, Relaxed);
+    }
+
+    /// The most that was wanted. (Not to be trusted: anybody may have written it.)
+    pub fn wanted(&self) -> usize {
+        // Relaxed: a hint.
+        usize::try_from(self.words[WANTED].load(Relaxed)).unwrap_or(usize::MAX)
+    }
+}

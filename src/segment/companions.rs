@@ -1,0 +1,121 @@
+//! Companions: segments that belong to another one, and stand beside it.
+//!
+//! Their names are made of its name, the random number of its creation and a random number of their own:
+//! no name ever comes back. One whose owner is gone is *forsaken*, and anybody may remove it.
+
+use std::io;
+
+use super::name::Place;
+use super::{Segment, SegmentOptions, os};
+use crate::error::{CreateError, OpenError};
+use crate::identity::Kind;
+use crate::raw::header::Header;
+
+/// The part of an instance id that names bear.
+fn instance(header: &Header) -> u64 {
+    header.instance[0]
+}
+
+fn suffix(instance: u64, id: u64) -> String {
+    format!("{instance:016x}.{id:016x}")
+}
+
+/// The instance that a name of a companion of `owner` bears; `None` if it is no such name.
+fn parse(owner: &str, name: &str) -> Option<u64> {
+    let (instance, id) = name
+        .strip_prefix(owner)?
+        .strip_prefix('.')?
+        .split_once('.')?;
+    let number = |digits: &str| {
+        let is_hex = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+        let is_one = digits.len() == 16 && digits.bytes().all(is_hex);
+        is_one.then(|| u64::from_str_radix(digits, 16).ok())?
+    };
+    number(id).and(number(instance))
+}
+
+/// The companions that stand beside `owner`, with the instances that they belong to.
+fn all(owner: &Place) -> io::Result<Vec<(u64, Place)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(owner.dir())? {
+        let name = entry?.file_name();
+        let suffix = name
+            .to_str()
+            .and_then(|name| Some((parse(owner.name(), name)?, &name[owner.name().len() + 1..])));
+        found.extend(suffix.map(|(instance, suffix)| (instance, owner.beside(suffix))));
+    }
+    Ok(found)
+}
+
+/// Removes a companion whatever it is.
+pub(crate) fn remove(place: &Place) {
+    os::remove(place);
+}
+
+/// Removes the names of all companions of this segment, which has lost its own.
+pub(crate) fn remove_all(owner: &Segment) -> io::Result<()> {
+    let Some(place) = owner.place() else {
+        return Ok(());
+    };
+    let own = all(place)?.into_iter();
+    let own = own.filter(|(of, _)| *of == instance(owner.header()));
+    own.for_each(|(_, companion)| remove(&companion));
+    Ok(())
+}
+
+/// Removes those companions of `kind` beside `owner` that nobody holds and that do not belong to the
+/// segment that stands there: what was left by creators that died, and by segments that were unlinked.
+pub(crate) fn remove_forsaken(
+    owner: &Place,
+    options: &SegmentOptions,
+    kind: Kind,
+) -> io::Result<usize> {
+    let mut removed = 0;
+    for (of, companion) in all(owner)? {
+        // In this order: who creates an owner holds its companion until the owner has its name.
+        if os::is_forsaken(&companion, options, kind) && !is_instance(owner, options, of) {
+            remove(&companion);
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Whether the segment of that name may be the one whose companions bear that number.
+fn is_instance(owner: &Place, options: &SegmentOptions, of: u64) -> bool {
+    let options = SegmentOptions {
+        read_only: true,
+        ..options.clone()
+    };
+    match os::open(owner, &options) {
+        Ok(backing) => instance(backing.header()) == of,
+        Err(OpenError::NotFound { .. }) => false,
+        // Who knows.
+        Err(_) => true,
+    }
+}
+
+impl Segment {
+    /// Where the companion of that number stands; `None` beside a segment that has no name.
+    pub(crate) fn companion(&self, id: u64) -> Option<Place> {
+        let place = self.place()?;
+        Some(place.beside(&suffix(instance(self.header()), id)))
+    }
+
+    /// Holds this companion until [`let_go`](Self::let_go).
+    pub(crate) fn hold(&self) -> Result<(), CreateError> {
+        os::hold(&self.backing)
+            .map(drop)
+            .map_err(|source| CreateError::Os {
+                call: "fcntl(F_OFD_SETLK)",
+                place: self
+                    .path()
+                    .map_or_else(String::new, |path| path.display().to_string()),
+                source,
+            })
+    }
+
+    pub(crate) fn let_go(&self) {
+        os::let_go(&self.backing);
+    }
+}

@@ -1,0 +1,114 @@
+//! What can go wrong with a `StreamDict` that is attached.
+
+use crate::error::{CodecError, CreateError, OpenError, ParticipantError};
+use crate::raw::stream::log::Damaged;
+use crate::raw::stream::switch::Lost;
+use crate::stream::generation::{BuildError, NameError};
+
+/// Why an operation of a [`StreamDict`](crate::StreamDict) failed. It has changed nothing then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// A key or a value has no stored form.
+    #[error("the {what} cannot be encoded: {source}")]
+    Encode {
+        /// Which of them.
+        what: &'static str,
+        /// What the encoding said.
+        source: CodecError,
+    },
+    /// What is stored stands for nothing that this program knows.
+    #[error("the {what} cannot be decoded: {source}; has somebody else another type?")]
+    Decode {
+        /// Key or value.
+        what: &'static str,
+        /// What the encoding said.
+        source: CodecError,
+    },
+    /// The stored form of a key, of a value or of a whole change is longer than its length can tell.
+    #[error("the {what} has {bytes} bytes, and {limit} is the most; divide it")]
+    TooLong {
+        /// What is too long.
+        what: &'static str,
+        /// How many bytes it has.
+        bytes: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// This handle was opened with `read_only(true)`.
+    #[error("this handle was opened with read_only(true); open one for writing")]
+    ReadOnly,
+    /// The next generation, which has to begin, would make the dictionary larger than it may be. Smaller
+    /// changes may still fit, and removals make room.
+    #[error(
+        "{need} bytes would be in use, and the budget is {budget}; remove something, or create the dictionary with a larger option budget"
+    )]
+    OverBudget {
+        /// Bytes of all segments of the dictionary while one generation follows another.
+        need: u64,
+        /// Bytes that they may have.
+        budget: u64,
+    },
+    /// The next generation could not be created, for want of room perhaps. Smaller changes may still fit.
+    #[error("the next generation could not be created: {0}")]
+    Create(#[source] CreateError),
+    /// The dictionary was unlinked, and has come to where it would go on by name.
+    #[error("the dictionary was unlinked; create it anew")]
+    Unlinked,
+    /// The file of the current generation is gone, although nobody has unlinked the dictionary.
+    #[error(
+        "the file of the current generation is gone: somebody has removed it; unlink the dictionary and create it anew"
+    )]
+    Gone,
+    /// A generation could not be opened.
+    #[error("the current generation could not be opened: {0}")]
+    Open(#[source] OpenError),
+    /// What stands in the log is not what any version of this crate writes.
+    #[error("the log is damaged; unlink the dictionary and create it anew")]
+    Damaged,
+    /// This thread holds a view of the dictionary, or is in a transaction on it.
+    #[error(
+        "this thread holds a view of the dictionary or is in a transaction on it; use that, or end it before"
+    )]
+    Reentrant,
+    /// This process could not get an identity in the segment, which it takes to build a generation.
+    #[error(transparent)]
+    Participant(#[from] ParticipantError),
+}
+
+impl From<Damaged> for StreamError {
+    fn from(Damaged: Damaged) -> Self {
+        Self::Damaged
+    }
+}
+
+impl From<NameError> for StreamError {
+    fn from(error: NameError) -> Self {
+        match error {
+            NameError::Open(error) => Self::Open(error),
+            NameError::Create(error) => Self::Create(error),
+        }
+    }
+}
+
+impl From<BuildError> for StreamError {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Create(error) => Self::Create(error),
+            BuildError::Encode(source) => Self::Encode {
+                what: "value",
+                source,
+            },
+        }
+    }
+}
+
+impl From<Lost<NameError>> for StreamError {
+    fn from(lost: Lost<NameError>) -> Self {
+        match lost {
+            Lost::Unlinked => Self::Unlinked,
+            Lost::Gone => Self::Gone,
+            Lost::Failed(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Generations as segments: a log, and behind it the dump that it goes on from.
+//!
+//! ```text
+//! geometry: id | the one before | number | words of the log | bytes of the dump | records of the one before | 0 0
+//! body:     log | checksum of the dump | dump
+//! ```
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use super::replica::Replica;
+use crate::error::{CodecError, CreateError, Mismatch, OpenError};
+use crate::identity::{Identity, Kind};
+use crate::raw::bytes::{Bytes, store};
+use crate::raw::layout;
+use crate::raw::stream::log::{self, Log};
+use crate::raw::stream::switch;
+use crate::segment::{Blank, Plan, Segment, SegmentOptions, companions};
+use crate::stored::Stored;
+use crate::sync::{Ordering::Relaxed, Word};
+
+/// Participants of a generation: none ever registers there, and a segment has two at least.
+const PARTICIPANTS: u64 = 2;
+
+/// An attached generation.
+#[derive(Debug)]
+pub(super) struct Generation {
+    segment: Segment,
+    facts: Facts,
+}
+
+/// What a generation says of itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    pub(super) id: u64,
+    pub(super) previous: u64,
+    /// Which it is, from 1.
+    pub(super) number: u64,
+    pub(super) log_words: u64,
+    pub(super) dump_bytes: u64,
+    /// How many records the one before had in the end.
+    pub(super) previous_records: u64,
+}
+
+impl Facts {
+    fn geometry(self) -> [u64; 8] {
+        let Self {
+            id,
+            previous,
+            number,
+            log_words,
+            dump_bytes,
+            previous_records,
+        } = self;
+        [
+            id,
+            previous,
+            number,
+            log_words,
+            dump_bytes,
+            previous_records,
+            0,
+            0,
+        ]
+    }
+
+    fn from_geometry(geometry: [u64; 8]) -> Option<Self> {
+        let [
+            id,
+            previous,
+            number,
+            log_words,
+            dump_bytes,
+            previous_records,
+            0,
+            0,
+        ] = geometry
+        else {
+            return None;
+        };
+        Some(Self {
+            id,
+            previous,
+            number,
+            log_words,
+            dump_bytes,
+            previous_records,
+        })
+    }
+
+    fn body_words(&self) -> Option<u64> {
+        self.log_words
+            .checked_add(1)?
+            .checked_add(self.dump_bytes.div_ceil(8))
+            .filter(|_| self.log_words >= log::HEAD_WORDS as u64)
+    }
+
+    /// Bytes of the segment; `None` if that is more than an address can count.
+    pub(super) fn segment_bytes(&self) -> Option<u64> {
+        layout::segment_bytes(PARTICIPANTS, self.body_words()?)
+    }
+
+    fn plan(&self, identity: Identity, bytes: u64) -> Plan {
+        Plan {
+            identity: identity_of_generation(identity),
+            bytes,
+            geometry: self.geometry(),
+            participants: PARTICIPANTS,
+        }
+    }
+}
+
+/// That of the generations of a dictionary with that identity.
+fn identity_of_generation(control: Identity) -> Identity {
+    Identity {
+        kind: Kind::StreamGeneration,
+        ..control
+    }
+}
+
+/// Those of the dictionary, less what is meant for its control alone.
+fn options(control: &Segment) -> SegmentOptions {
+    SegmentOptions {
+        participants: None,
+        unlink_on_drop: false,
+        ..control.options().clone()
+    }
+}
+
+/// Why the dump of a generation could not be written.
+#[derive(Debug)]
+pub(super) enum BuildError {
+    Create(CreateError),
+    /// A value cannot be encoded any more.
+    Encode(CodecError),
+}
+
+impl Generation {
+    /// Makes a generation of reserved pages, with what the replica has as its dump. It has no name yet.
+    pub(super) fn build<V: Stored + ?Sized>(
+        control: &Segment,
+        identity: Identity,
+        blank: Blank,
+        facts: Facts,
+        replica: &Replica<V>,
+    ) -> Result<Self, BuildError> {
+        let place = control.companion(facts.id).expect("a control has a name");
+        let bytes = facts.segment_bytes().expect("it was reserved");
+        let plan = facts.plan(identity, bytes);
+        let segment = Segment::from_blank(blank, place, &options(control), &plan);
+        let segment = segment.map_err(BuildError::Create)?;
+        let generation = Self { segment, facts };
+        let mut dump = DumpWriter::new(generation.dump_area());
+        let written = replica.dump(|piece| dump.write(piece));
+        written
+            .and_then(|()| dump.finish(facts.dump_bytes as usize))
+            .map_err(BuildError::Encode)?;
+        Ok(generation)
+    }
+
+    /// Opens that of a name; `None` if nothing has it.
+    fn open(control: &Segment, identity: Identity, id: u64) -> Result<Option<Self>, OpenError> {
+        let place = control.companion(id).expect("a control has a name");
+        let wanted = identity_of_generation(identity);
+        let segment = match Segment::open_at(place, &options(control), wanted) {
+            Err(OpenError::NotFound { .. }) => return Ok(None),
+            opened => opened?,
+        };
+        let facts = Facts::from_geometry(segment.header().geometry).filter(|facts| {
+            facts.id == id && facts.segment_bytes() == Some(segment.header().bytes)
+        });
+        match facts {
+            Some(facts) => Ok(Some(Self { segment, facts })),
+            None => {
+                let what = "its length does not fit what it says of its log and its dump";
+                Err(segment.mismatch(Mismatch::Damaged { what }))
+            }
+        }
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Bytes of the segment.
+    pub(super) fn bytes(&self) -> u64 {
+        self.segment.header().bytes
+    }
+
+    pub(super) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// Words that a record needs which found no room here, at most as many as this log has twice: anybody
+    /// may have written it.
+    pub(super) fn wanted(&self) -> usize {
+        let log = self.log();
+        log.wanted().min(2 * log.arena_words())
+    }
+
+    #[inline(always)]
+    fn log(&self) -> Log<'_> {
+        let words = &self.segment.layout().body[..self.facts.log_words as usize];
+        Log::new(words, self.segment.access())
+    }
+
+    fn dump_area(&self) -> &[Word] {
+        let words = &self.segment.layout().body[self.facts.log_words as usize..];
+        &words[..1 + (self.facts.dump_bytes as usize).div_ceil(8)]
+    }
+
+    /// What it begins with.
+    pub(super) fn load<V: Stored + ?Sized>(&self) -> Result<Replica<V>, OpenError> {
+        let (checksum, words) = self.dump_area().split_first().expect("one word at least");
+        let mut bytes = Vec::new();
+        Bytes::new(words, self.facts.dump_bytes as usize).append_to(&mut bytes);
+        let mut replica = Replica::default();
+        // Relaxed: whoever has found the generation has come by way of an exchange that released it.
+        let is_whole = checksum.load(Relaxed) == xxh3_64(&bytes);
+        match is_whole && replica.apply(&bytes).is_ok() {
+            true => Ok(replica),
+            false => {
+                let what = "its dump is not what it was when it was written";
+                Err(self.segment.mismatch(Mismatch::Damaged { what }))
+            }
+        }
+    }
+}
+
+impl switch::Generation for Generation {
+    fn id(&self) -> u64 {
+        self.facts.id
+    }
+
+    fn previous(&self) -> u64 {
+        self.facts.previous
+    }
+
+    #[inline(always)]
+    fn log(&self) -> Log<'_> {
+        Generation::log(self)
+    }
+}
+
+/// The names of the generations of one dictionary.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Names<'a> {
+    pub(super) control: &'a Segment,
+    pub(super) identity: Identity,
+}
+
+/// Why a generation could not be opened, or not get its name.
+#[derive(Debug)]
+pub(super) enum NameError {
+    Open(OpenError),
+    Create(CreateError),
+}
+
+impl switch::Generations for Names<'_> {
+    type Generation = Generation;
+    type Error = NameError;
+
+    fn open(&self, id: u64) -> Result<Option<Generation>, NameError> {
+        Generation::open(self.control, self.identity, id).map_err(NameError::Open)
+    }
+
+    fn unlink(&self, id: u64) {
+        if let Some(place) = self.control.companion(id) {
+            companions::remove(&place);
+        }
+    }
+
+    fn link(&self, generation: &Generation) -> Result<(), NameError> {
+        generation.segment.publish().map_err(NameError::Create)
+    }
+}
+
+/// Writes a dump, word by word, from pieces of any length.
+struct DumpWriter<'a> {
+    words: &'a [Word],
+    at: usize,
+    pending: Vec<u8>,
+    hash: Xxh3,
+    bytes: usize,
+}
+
+impl<'a> DumpWriter<'a> {
+    /// Bytes that are collected before they are stored: whole words.
+    const BATCH: usize = 1 << 16;
+
+    fn new(words: &'a [Word]) -> Self {
+        Self {
+            words,
+            at: 1,
+            pending: Vec::with_capacity(Self::BATCH),
+            hash: Xxh3::new(),
+            bytes: 0,
+        }
+    }
+
+    fn write(&mut self, piece: &[u8]) {
+        self.bytes += piece.len();
+        self.hash.update(piece);
+        let mut rest = piece;
+        while self.pending.len() + rest.len() >= Self::BATCH {
+            let (now, later) = rest.split_at(Self::BATCH - self.pending.len());
+            self.pending.extend_from_slice(now);
+            self.store();
+            rest = later;
+        }
+        self.pending.extend_from_slice(rest);
+    }
+
+    fn store(&mut self) {
+        // (What does not fit is found out in the end.)
+        store(self.words.get(self.at..).unwrap_or_default(), &self.pending);
+        self.at += self.pending.len().div_ceil(8);
+        self.pending.clear();
+    }
+
+    fn finish(mut self, expected: usize) -> Result<(), CodecError> {
+        self.store();
+        if self.bytes != expected {
+            return Err("a value has another length than when it was decoded".into());
+        }
+        // Relaxed: published with the generation.
+        self.words[0].store(self.hash.digest(), Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,395 @@
+//! `StreamDict`: its handle, and what reads.
+
+mod error;
+mod generation;
+mod open;
+mod record;
+mod replica;
+mod state;
+mod status;
+mod view;
+mod write;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::Duration;
+
+pub use self::error::StreamError;
+use self::state::{Context, State};
+pub use self::status::{Status, StreamParticipant};
+pub use self::view::{View, ViewIter};
+pub use self::write::Transaction;
+use crate::identity::Identity;
+use crate::per_process::PerProcess;
+use crate::raw::bell;
+use crate::raw::stream::control::Control;
+use crate::segment::Segment;
+use crate::stored::Stored;
+use crate::sync::Access;
+
+/// A dictionary of any size in shared memory: keys and values of any length, as many as memory has room
+/// for, read and changed by any number of processes at once.
+///
+/// **The price:** every process that has it open keeps a copy of all of it, and each change is copied into
+/// each process. So it is for what is read far more often than it is written: configuration, caches,
+/// registries.
+///
+/// **What you get for it:** a read is one atomic load and a look-up in the process's own memory. Any number of
+/// changes of any keys happen at once or not at all ([`transaction`](Self::transaction)), without a lock. Keys
+/// come in the order in which they were inserted, the same in every process. And nobody ever waits for a
+/// process that is stopped or was killed, whatever it was doing.
+///
+/// # How it works
+///
+/// Changes are appended to a log in shared memory; each process reads on in it whenever it looks. When the log
+/// is full, a writer copies the whole dictionary into a new file, the next *generation*, with an empty log
+/// behind it, and the others go on there: who had read the old log to its end has everything already.
+///
+/// The dictionary is a directory entry of its name, a small segment, and one more file, that of the current
+/// generation: `NAME.INSTANCE.ID`.
+///
+/// # Threads and forks
+///
+/// A handle can be shared by threads: clones of it share one copy, under a lock of this process. (For one of
+/// its own a thread opens the dictionary again.) A forked child can use the handles that it inherits; it has
+/// its own copy from then on, which costs no reading unless another thread was changing its parent's at that
+/// moment.
+///
+/// # Memory
+///
+/// Shared: about twice the bytes of all keys and values, and while one generation follows another four times;
+/// [`Options::budget`](crate::Options::budget) limits that. A process that does not look at the dictionary keeps
+/// the generation that it has seen last from being freed: [`status`](Self::status) tells.
+///
+/// # Limits
+///
+/// Keys up to 1 GiB, values and single changes up to 4 GiB. Linux only. It cannot be anonymous.
+pub struct StreamDict<K: ?Sized, V: Stored + ?Sized> {
+    shared: Arc<Shared<V>>,
+    keys: PhantomData<fn() -> *const K>,
+}
+
+/// What the clones of a handle share.
+struct Shared<V: Stored + ?Sized> {
+    segment: Segment,
+    identity: Identity,
+    locals: PerProcess<Local<V>>,
+}
+
+/// The replica of one process.
+struct Local<V: Stored + ?Sized> {
+    token: u64,
+    /// `None` once a child has taken it over. Taken out by `drop`, and only there.
+    state: Option<RwLock<Option<State<V>>>>,
+}
+
+impl<V: Stored + ?Sized> Local<V> {
+    fn new(token: u64, state: State<V>) -> Self {
+        let state = Some(RwLock::new(Some(state)));
+        Self { token, state }
+    }
+
+    fn lock(&self) -> &RwLock<Option<State<V>>> {
+        self.state.as_ref().expect("until it is dropped")
+    }
+
+    /// Takes the state over from a process that this one was forked from, if no thread of that was at it.
+    fn take(&self) -> Option<State<V>> {
+        self.lock().try_write().ok()?.take()
+    }
+}
+
+impl<V: Stored + ?Sized> Drop for Local<V> {
+    fn drop(&mut self) {
+        let is_own = state::token().is_ok_and(|token| token == self.token);
+        if !is_own && matches!(self.lock().try_write(), Err(TryLockError::WouldBlock)) {
+            // A thread of the parent was changing it at the fork: what is there is half of something.
+            std::mem::forget(self.state.take());
+        }
+    }
+}
+
+thread_local! {
+    /// The dictionaries that this thread holds a view of, or is in a transaction on.
+    static HELD: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Says that this thread is at a dictionary, as long as it is there. Not to be sent to another thread.
+struct Held {
+    number: u64,
+    here: PhantomData<*const ()>,
+}
+
+impl Held {
+    fn new(number: u64) -> Result<Self, StreamError> {
+        HELD.with_borrow_mut(|held| {
+            if held.contains(&number) {
+                return Err(StreamError::Reentrant);
+            }
+            held.push(number);
+            let here = PhantomData;
+            Ok(Self { number, here })
+        })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // (A thread that ends has nothing to remember.)
+        let _ = HELD.try_with(|held| held.borrow_mut().retain(|&number| number != self.number));
+    }
+}
+
+/// A position in the stream of changes: a cursor that any process understands.
+///
+/// Later ones are greater. That of the end of a generation and that of the start of the next mean the same,
+/// and are not equal: ask [`StreamDict::is_at`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// The number of the generation, from 1.
+    pub generation: u64,
+    /// How many records of its log come before.
+    pub records: u64,
+}
+
+type ReadGuard<'a, V> = RwLockReadGuard<'a, Option<State<V>>>;
+type WriteGuard<'a, V> = RwLockWriteGuard<'a, Option<State<V>>>;
+
+fn of<V: Stored + ?Sized>(state: &Option<State<V>>) -> &State<V> {
+    state.as_ref().expect("of this process")
+}
+
+impl<V: Stored + ?Sized> Shared<V> {
+    fn new(segment: Segment, identity: Identity, state: State<V>) -> Self {
+        let shared = Self {
+            segment,
+            identity,
+            locals: PerProcess::new(),
+        };
+        // (If it fails here, every later call tells why.)
+        if let Ok(token) = state::token() {
+            shared.begin(token, state);
+        }
+        shared
+    }
+
+    /// Makes `state` that of this process, unless another thread has been faster: then that one's is as
+    /// good.
+    fn begin(&self, token: u64, state: State<V>) {
+        let cx = self.context();
+        if cx.control.access() == Access::ReadWrite {
+            // For `status`; who cannot have an identity is not in it.
+            let _ = cx.slot();
+            state.tell(&cx);
+        }
+        let _ = self.locals.push(token, Local::new(token, state), true);
+    }
+
+    fn context_of(segment: &Segment, identity: Identity) -> Context<'_> {
+        let layout = segment.layout();
+        let words = Control::words(layout.participants.slots());
+        let [log_bytes, budget, ..] = segment.header().geometry;
+        Context {
+            segment,
+            control: Control::new(&layout.body[..words], segment.access()),
+            identity,
+            log_bytes,
+            budget,
+        }
+    }
+
+    fn context(&self) -> Context<'_> {
+        Self::context_of(&self.segment, self.identity)
+    }
+
+    #[inline]
+    fn local(&self) -> Result<&RwLock<Option<State<V>>>, StreamError> {
+        let token = state::token()?;
+        match self.locals.get(token) {
+            Some(local) => Ok(local.lock()),
+            None => self.new_local(token),
+        }
+    }
+
+    /// That of a process that was forked.
+    #[cold]
+    fn new_local(&self, token: u64) -> Result<&RwLock<Option<State<V>>>, StreamError> {
+        let cx = self.context();
+        let state = match self.locals.inherited(token).and_then(Local::take) {
+            Some(state) => state.inherited(),
+            None => State::attach(&cx)?,
+        };
+        self.begin(token, state);
+        let local = self.locals.get(token).expect("it was pushed");
+        Ok(local.lock())
+    }
+
+    /// What this process has, with everything that was appended before this.
+    fn read(&self) -> Result<ReadGuard<'_, V>, StreamError> {
+        let local = self.local()?;
+        // (Poisoned by a panic in a closure, which changes nothing.)
+        let state = local.read().unwrap_or_else(PoisonError::into_inner);
+        if !of(&state).has_news() {
+            return Ok(state);
+        }
+        drop(state);
+        drop(self.write()?);
+        // Other threads may have read on: that does no harm.
+        Ok(local.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same, to change it.
+    fn write(&self) -> Result<WriteGuard<'_, V>, StreamError> {
+        let mut state = self
+            .local()?
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let fresh = state.as_mut().expect("of this process");
+        fresh.catch_up(&self.context())?;
+        Ok(state)
+    }
+}
+
+impl<V: Stored + ?Sized> Drop for Shared<V> {
+    fn drop(&mut self) {
+        if self.segment.is_unlinker() {
+            // A destructor has nobody to tell.
+            let _ = open::unlink(&self.segment);
+        }
+    }
+}
+
+impl<K: ?Sized, V: Stored + ?Sized> Clone for StreamDict<K, V> {
+    /// Another handle to the same attachment, with the same copy.
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            keys: PhantomData,
+        }
+    }
+}
+
+impl<K: ?Sized, V: Stored + ?Sized> fmt::Debug for StreamDict<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamDict")
+            .field("name", &self.shared.segment.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reading. Each of these reads on in the log first, if there is anything: so it sees every change that was
+/// complete before it began, by whatever process.
+impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
+    fn from_shared(shared: Shared<V>) -> Self {
+        Self {
+            shared: Arc::new(shared),
+            keys: PhantomData,
+        }
+    }
+
+    /// A view of what is there now: for many looks at plain-map speed, all at one state. Other threads of
+    /// this process cannot read on while it is there, nor change anything; other processes can.
+    ///
+    /// Never waits for another process.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn view(&self) -> Result<View<'_, K, V>, StreamError> {
+        let held = Held::new(self.shared.segment.number())?;
+        Ok(View::new(self.shared.read()?, held))
+    }
+
+    /// The value of `key`, cloned; `None` if it is not there.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn get(&self, key: &K::Item) -> Result<Option<V::Owned>, StreamError>
+    where
+        V::Owned: Clone,
+    {
+        Ok(self.view()?.get(key)?.cloned())
+    }
+
+    /// Whether `key` is there.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn contains_key(&self, key: &K::Item) -> Result<bool, StreamError> {
+        self.view()?.contains_key(key)
+    }
+
+    /// Number of keys.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn len(&self) -> Result<usize, StreamError> {
+        Ok(self.view()?.len())
+    }
+
+    /// Whether there is no key.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn is_empty(&self) -> Result<bool, StreamError> {
+        Ok(self.view()?.is_empty())
+    }
+
+    /// How far the stream has come.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn position(&self) -> Result<Position, StreamError> {
+        Ok(self.view()?.position())
+    }
+
+    /// Whether nothing has changed since `position`.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn is_at(&self, position: Position) -> Result<bool, StreamError> {
+        Ok(self.view()?.is_at(position))
+    }
+
+    /// Waits until something has changed since `seen`, and returns the position by then; `None` if nothing
+    /// has after `timeout`.
+    ///
+    /// Every change wakes those who wait. Blocking. If whoever made the change was killed before it had woken
+    /// anybody, the waiter looks by itself after 50 ms; a handle opened with `read_only(true)` looks every 5 ms.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn wait_for_change(
+        &self,
+        seen: Position,
+        timeout: Duration,
+    ) -> Result<Option<Position>, StreamError> {
+        let deadline = bell::after(timeout);
+        let look = || match self.view() {
+            Ok(view) if view.is_at(seen) => None,
+            Ok(view) => Some(Ok(view.position())),
+            Err(error) => Some(Err(error)),
+        };
+        let bell = self.shared.context().bell();
+        let changed = bell::spin(look).or_else(|| match self.shared.segment.access() {
+            Access::ReadWrite => bell.wait(look, deadline),
+            Access::ReadOnly => bell.poll(look, deadline),
+        });
+        changed.transpose()
+    }
+
+    /// Reads the dump and the log of the current generation anew, and forgets what was there.
+    ///
+    /// # Errors
+    /// [`StreamError`]; then what was there stays.
+    pub fn reload(&self) -> Result<(), StreamError> {
+        let _held = Held::new(self.shared.segment.number())?;
+        let cx = self.shared.context();
+        let mut state = self.shared.write()?;
+        let mut fresh = State::attach(&cx)?;
+        fresh.loads += of(&state).loads;
+        *state = Some(fresh);
+        Ok(())
+    }
+}

@@ -1,0 +1,339 @@
+//! How a `StreamDict` comes to be, and how it goes.
+
+use std::borrow::Borrow;
+use std::io;
+use std::path::Path;
+
+use super::error::StreamError;
+use super::generation::{BuildError, Facts, Generation};
+use super::record::{self, Change};
+use super::replica::Replica;
+use super::state::{self, State};
+use super::{Shared, StreamDict};
+use crate::error::{CreateError, Mismatch, OpenError, OpenOrCreateError, UnlinkError};
+use crate::identity::{Identity, Kind};
+use crate::raw::layout;
+use crate::raw::stream::control::Control;
+use crate::raw::stream::log;
+use crate::segment::{Options, Place, Plan, Segment, companions, sealed};
+use crate::stored::Stored;
+
+/// Bytes of a log at least, unless the options say otherwise.
+const DEFAULT_LOG_BYTES: u64 = 64 << 10;
+
+/// The first generation of a dictionary whose control has no name yet.
+pub(crate) struct First<V: Stored + ?Sized> {
+    generation: Option<Generation>,
+    replica: Replica<V>,
+    place: Place,
+}
+
+impl<V: Stored + ?Sized> Drop for First<V> {
+    fn drop(&mut self) {
+        if self.generation.take().is_some() {
+            // The control has got no name, so nobody has been led to it.
+            companions::remove(&self.place);
+        }
+    }
+}
+
+impl<V: Stored + ?Sized> First<V> {
+    /// Makes it, with `replica` in its dump, for a control that nobody else can see.
+    fn new(
+        control: &Segment,
+        identity: Identity,
+        replica: Replica<V>,
+    ) -> Result<Self, CreateError> {
+        let Some(own) = control.place() else {
+            let what = "a StreamDict cannot be anonymous: its generations follow one another by name; use create_unique, with unlink_on_drop(true) perhaps".to_owned();
+            return Err(CreateError::NotSupported { what });
+        };
+        // What creators have left that died here.
+        let _ = companions::remove_forsaken(own, control.options(), Kind::StreamGeneration);
+        let dump_bytes = replica.dump_bytes() as u64;
+        let [log_bytes, budget, ..] = control.header().geometry;
+        let words = (log_bytes / 8).max(dump_bytes.div_ceil(8));
+        let facts = Facts {
+            id: random()?,
+            previous: 0,
+            number: 1,
+            log_words: log::HEAD_WORDS as u64 + words,
+            dump_bytes,
+            previous_records: 0,
+        };
+        let too_large = || CreateError::TooLarge { capacity: words };
+        let bytes = facts.segment_bytes().ok_or_else(too_large)?;
+        let need = bytes.saturating_add(control.header().bytes);
+        if need > budget {
+            let what = format!("budget({budget}) (it must be {need} at least)");
+            return Err(CreateError::InvalidOption { what });
+        }
+        let place = control.companion(facts.id).expect("it has a place");
+        let blank = Segment::blank(&place, control.options(), bytes)?;
+        let generation = Generation::build(control, identity, blank, facts, &replica);
+        let generation = generation.map_err(|error| match error {
+            BuildError::Create(error) => error,
+            BuildError::Encode(source) => CreateError::InvalidOption {
+                what: format!("values that cannot be encoded ({source})"),
+            },
+        })?;
+        control_of(control).begin(facts.id);
+        // Until the control has its name: else who finds this without a control removes it.
+        generation.segment().hold()?;
+        generation.segment().publish()?;
+        Ok(Self {
+            generation: Some(generation),
+            replica,
+            place,
+        })
+    }
+}
+
+fn random() -> Result<u64, CreateError> {
+    state::random().map_err(|error| CreateError::Os {
+        call: "getrandom",
+        place: "memory".to_owned(),
+        source: io::Error::other(error),
+    })
+}
+
+fn control_of(segment: &Segment) -> Control<'_> {
+    let layout = segment.layout();
+    let words = Control::words(layout.participants.slots());
+    Control::new(&layout.body[..words], segment.access())
+}
+
+fn segment_bytes(participants: u64) -> Option<u64> {
+    layout::segment_bytes(participants, Control::words(participants as usize) as u64)
+}
+
+impl<K: Stored + ?Sized, V: Stored + ?Sized> Options<StreamDict<K, V>> {
+    /// How many bytes the log of a generation has at least: 65,536 unless set. It has as many as the dump
+    /// in front of it, if that is more, and is as long as the longest change.
+    ///
+    /// The log of a small dictionary that is written often should be longer: each time it is full, the
+    /// whole dictionary is copied.
+    pub fn log_bytes(&mut self, bytes: u64) -> &mut Self {
+        self.log_bytes = Some(bytes);
+        self
+    }
+
+    /// How many bytes of shared memory the dictionary may take, with both generations while one follows
+    /// the other: no limit unless set. A change that would need more is
+    /// [`StreamError::OverBudget`](crate::StreamError::OverBudget), and does not happen.
+    pub fn budget(&mut self, bytes: u64) -> &mut Self {
+        self.budget = Some(bytes);
+        self
+    }
+
+    /// Creates a dictionary under `name`, which must be free, with these entries: nobody ever sees it
+    /// without them.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing is left over.
+    pub fn create_with<Q: Borrow<K::Item>, T: Borrow<V::Item>>(
+        &self,
+        name: &str,
+        entries: impl IntoIterator<Item = (Q, T)>,
+    ) -> Result<StreamDict<K, V>, CreateError> {
+        let failed = |source| CreateError::InvalidOption {
+            what: format!("entries that cannot be encoded ({source})"),
+        };
+        let (mut replica, mut change) = (Replica::default(), Vec::new());
+        for (key, value) in entries {
+            change.clear();
+            let put = |key: &[u8]| {
+                V::encode(value.borrow(), |value| {
+                    record::write(&mut change, Change::Put { key, value });
+                })
+            };
+            K::encode(key.borrow(), put)
+                .and_then(|put| put)
+                .map_err(failed)?;
+            let _ = replica.apply(&change);
+        }
+        let plan = sealed::Structure::plan(self)?;
+        let begin = |control: &Segment| First::new(control, plan.identity, replica);
+        let (segment, first) = Segment::create(name, &self.segment, &plan, begin)?;
+        Ok(sealed::Structure::new(segment, first))
+    }
+}
+
+impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for StreamDict<K, V> {
+    type Company = First<V>;
+
+    fn identity(options: &Options<Self>) -> Identity {
+        Identity {
+            kind: Kind::StreamDict,
+            key: K::SHAPE,
+            value: V::SHAPE,
+            schema: options.segment.schema,
+        }
+    }
+
+    fn plan(options: &Options<Self>) -> Result<Plan, CreateError> {
+        let participants = options.segment.participants()?;
+        let invalid = |what: String| Err(CreateError::InvalidOption { what });
+        if let Some(capacity) = options.capacity {
+            return invalid(format!(
+                "capacity({capacity}) (a StreamDict has none; the option budget limits its memory)"
+            ));
+        }
+        let log_bytes = options.log_bytes.unwrap_or(DEFAULT_LOG_BYTES);
+        if log_bytes > 1 << 48 {
+            return invalid(format!("log_bytes({log_bytes}) (no machine has so many)"));
+        }
+        let budget = options.budget.unwrap_or(u64::MAX);
+        Ok(Plan {
+            identity: Self::identity(options),
+            bytes: segment_bytes(participants).expect("a small segment"),
+            geometry: [log_bytes, budget, 0, 0, 0, 0, 0, 0],
+            participants,
+        })
+    }
+
+    fn begin(options: &Options<Self>, segment: &Segment) -> Result<First<V>, CreateError> {
+        First::new(segment, Self::identity(options), Replica::default())
+    }
+
+    fn new(segment: Segment, mut first: First<V>) -> Self {
+        let generation = first.generation.take().expect("until it is dropped");
+        generation.segment().let_go();
+        let state = State::new(generation, std::mem::take(&mut first.replica));
+        let identity = identity_in(&segment);
+        Self::from_shared(Shared::new(segment, identity, state))
+    }
+
+    fn attach(_: &Options<Self>, segment: Segment) -> Result<Self, OpenError> {
+        let damaged = |what| Err(segment.mismatch(Mismatch::Damaged { what }));
+        let [_, _, 0, 0, 0, 0, 0, 0] = segment.header().geometry else {
+            return damaged("its geometry has words that mean nothing");
+        };
+        if segment_bytes(segment.header().participants) != Some(segment.header().bytes) {
+            return damaged("its length does not fit its number of participants");
+        }
+        let identity = identity_in(&segment);
+        let state = match State::attach(&Shared::<V>::context_of(&segment, identity)) {
+            Ok(state) => state,
+            Err(StreamError::Unlinked) => {
+                let path = segment.path().unwrap_or_default();
+                return Err(OpenError::NotFound { path });
+            }
+            Err(StreamError::Open(error)) => return Err(error),
+            Err(StreamError::Gone) => {
+                return damaged("the file of its current generation is gone");
+            }
+            Err(StreamError::Participant(crate::ParticipantError::Os { call, source })) => {
+                let place = segment.path().unwrap_or_default().display().to_string();
+                return Err(OpenError::Os {
+                    call,
+                    place,
+                    source,
+                });
+            }
+            Err(_) => return damaged("the log of its current generation is damaged"),
+        };
+        Ok(Self::from_shared(Shared::new(segment, identity, state)))
+    }
+
+    fn unlink(options: &Options<Self>, name: &str) -> Result<(), UnlinkError> {
+        loop {
+            let control = match Segment::open_of_kind(name, &options.segment, Kind::StreamDict) {
+                Ok(control) => control,
+                Err(OpenError::NotFound { path }) => return Err(UnlinkError::NotFound { path }),
+                // What cannot be opened can still be removed, and then what belongs to it is forsaken.
+                Err(_) => {
+                    Segment::unlink(name, &options.segment, Kind::StreamDict)?;
+                    let place = Place::new(&options.segment.dir, name).map_err(OpenError::from)?;
+                    let kind = Kind::StreamGeneration;
+                    let _ = companions::remove_forsaken(&place, &options.segment, kind);
+                    return Ok(());
+                }
+            };
+            // (If it has been replaced since, once more.)
+            if unlink(&control)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
+    /// How to create or open a dictionary in another way than the shortcuts below do.
+    pub fn options() -> Options<Self> {
+        Options::default()
+    }
+
+    /// Creates a dictionary under `name`, which must be free.
+    ///
+    /// # Errors
+    /// As [`Options::create`].
+    pub fn create(name: &str) -> Result<Self, CreateError> {
+        Self::options().create(name)
+    }
+
+    /// Creates a dictionary under `name`, which must be free, with these entries.
+    ///
+    /// # Errors
+    /// As [`Options::create_with`].
+    pub fn create_with<Q: Borrow<K::Item>, T: Borrow<V::Item>>(
+        name: &str,
+        entries: impl IntoIterator<Item = (Q, T)>,
+    ) -> Result<Self, CreateError> {
+        Self::options().create_with(name, entries)
+    }
+
+    /// Opens the dictionary of that name.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open(name: &str) -> Result<Self, OpenError> {
+        Self::options().open(name)
+    }
+
+    /// Opens the dictionary of that name, or creates it.
+    ///
+    /// # Errors
+    /// As [`Options::open_or_create`].
+    pub fn open_or_create(name: &str) -> Result<Self, OpenOrCreateError> {
+        Self::options().open_or_create(name)
+    }
+
+    /// Takes the name away from the dictionary that has it, and removes its generations. Who has it open can
+    /// go on to read, and to write until the log is full.
+    ///
+    /// # Errors
+    /// As [`Options::unlink`].
+    pub fn unlink(name: &str) -> Result<(), UnlinkError> {
+        Self::options().unlink(name)
+    }
+
+    /// Removes what processes have left that were killed while they created or unlinked a dictionary of
+    /// that name in that directory, and tells how many files that were. (Creating one does it too.)
+    ///
+    /// # Errors
+    /// When the name is none, or the directory cannot be read.
+    pub fn gc(dir: impl AsRef<Path>, name: &str) -> io::Result<usize> {
+        let mut options = Self::options();
+        options.dir(dir.as_ref());
+        let place = Place::new(&options.segment.dir, name).map_err(io::Error::other)?;
+        companions::remove_forsaken(&place, &options.segment, Kind::StreamGeneration)
+    }
+}
+
+/// Takes the name away from a dictionary, if it still has it, and removes its generations.
+pub(super) fn unlink(control: &Segment) -> Result<bool, UnlinkError> {
+    // In this order: from here on nobody finds it; from the second line on nobody names a generation, or
+    // removes its name again; and what was named before that is found in the directory.
+    let unlinked = control.unlink_this()?;
+    if unlinked {
+        control_of(control).unlink();
+        let _ = companions::remove_all(control);
+    }
+    Ok(unlinked)
+}
+
+/// The identity that a checked header gives.
+fn identity_in(segment: &Segment) -> Identity {
+    segment.header().identity().expect("it was checked")
+}

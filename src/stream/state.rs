@@ -1,0 +1,391 @@
+//! How far a process has come: its replica, and what it does to read on and to append.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::Position;
+use super::error::StreamError;
+use super::generation::{Facts, Generation, Names};
+use super::replica::Replica;
+use crate::identity::Identity;
+use crate::process;
+use crate::raw::bell::Bell;
+use crate::raw::stream::control::Control;
+use crate::raw::stream::log::{self, LONGEST_PAYLOAD, Next, Room, Tail, record_words};
+use crate::raw::stream::switch::{self, Followed};
+use crate::segment::{Blank, Segment};
+use crate::stored::Stored;
+use crate::sync::Access;
+
+/// How long a writer that finds the log sealed leaves the next generation to the one who sealed it, before
+/// it builds one itself: a while, and as long as copying the dump may take. So nobody waits longer than the
+/// same work takes.
+const PATIENCE: Duration = Duration::from_millis(2);
+const PATIENCE_PER_MIB: Duration = Duration::from_millis(2);
+
+/// A dictionary, as everything here sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) segment: &'a Segment,
+    pub(super) control: Control<'a>,
+    pub(super) identity: Identity,
+    /// Bytes of a log at least.
+    pub(super) log_bytes: u64,
+    /// Bytes of all segments at most.
+    pub(super) budget: u64,
+}
+
+impl<'a> Context<'a> {
+    fn names(&self) -> Names<'a> {
+        Names {
+            control: self.segment,
+            identity: self.identity,
+        }
+    }
+
+    /// The bell that is rung whenever the log has grown.
+    pub(super) fn bell(&self) -> Bell<'a> {
+        self.segment.bells().nth(0)
+    }
+
+    /// This process's slot.
+    pub(super) fn slot(&self) -> Result<usize, StreamError> {
+        let token = token()?;
+        let id = self
+            .segment
+            .participant_after(token, |slot| self.clean(slot))?;
+        Ok(id.slot)
+    }
+
+    /// Removes what a dead participant was building. (If it cannot be told whether that has won, it stays,
+    /// until the next one in that slot asks.)
+    fn clean(&self, slot: usize) {
+        let _ = switch::clean(&self.control, &self.names(), self.control.row(slot));
+    }
+
+    /// The same for all that are dead.
+    fn clean_all(&self) {
+        let rows = 0..self.segment.layout().participants.slots();
+        let mut rows = rows.map(|slot| self.control.row(slot));
+        // Who lives and builds costs a few system calls. That is rare.
+        if rows.any(|row| row.candidate() != 0) {
+            let _ = self.segment.recover(|slot| self.clean(slot));
+        }
+    }
+
+    /// Reserves the pages of a generation.
+    fn reserve(&self, facts: &Facts, besides: u64) -> Result<Blank, StreamError> {
+        let bytes = facts.segment_bytes();
+        let need = bytes.and_then(|bytes| {
+            bytes
+                .checked_add(besides)?
+                .checked_add(self.segment.header().bytes)
+        });
+        match (bytes, need) {
+            (Some(bytes), Some(need)) if need <= self.budget => {
+                let place = self
+                    .segment
+                    .companion(facts.id)
+                    .expect("a control has a name");
+                Segment::blank(&place, self.segment.options(), bytes).map_err(StreamError::Create)
+            }
+            _ => Err(StreamError::OverBudget {
+                need: need.unwrap_or(u64::MAX),
+                budget: self.budget,
+            }),
+        }
+    }
+
+    /// Reserves the pages of a generation that goes on from `replica` and has room for a record of so many
+    /// words.
+    fn next<V: Stored + ?Sized>(
+        &self,
+        state: &State<V>,
+        record: usize,
+    ) -> Result<(Facts, Blank), StreamError> {
+        let facts = state.generation.facts();
+        let dump_bytes = state.replica.dump_bytes() as u64;
+        let next = |words: u64| Facts {
+            id: 0,
+            previous: facts.id,
+            number: facts.number.wrapping_add(1),
+            log_words: log::HEAD_WORDS as u64 + words,
+            dump_bytes,
+            previous_records: state.records,
+        };
+        let least = (self.log_bytes / 8).max(record as u64);
+        // As long as the dump, so that what is copied is no more than what was written; and for who has
+        // found no room. Shorter, if there is no room for that.
+        let ample = least
+            .max(dump_bytes.div_ceil(8))
+            .max(state.generation.wanted() as u64);
+        let besides = state.generation.bytes();
+        let id = random()?;
+        let mut refused = None;
+        for words in [ample, least] {
+            let facts = Facts { id, ..next(words) };
+            match self.reserve(&facts, besides) {
+                Ok(blank) => return Ok((facts, blank)),
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.expect("it was tried"))
+    }
+}
+
+pub(super) fn token() -> Result<u64, StreamError> {
+    process::token().map_err(|source| {
+        StreamError::Participant(crate::ParticipantError::Os {
+            call: "mmap or madvise",
+            source,
+        })
+    })
+}
+
+/// An id that no generation has or had.
+pub(super) fn random() -> Result<u64, StreamError> {
+    let drawn = process::random().map_err(|source| {
+        StreamError::Participant(crate::ParticipantError::Os {
+            call: "getrandom",
+            source,
+        })
+    })?;
+    // 0 is none.
+    Ok(drawn.max(1))
+}
+
+/// How far a process has come.
+pub(super) struct State<V: Stored + ?Sized> {
+    pub(super) generation: Generation,
+    pub(super) replica: Replica<V>,
+    tail: Tail,
+    pub(super) records: u64,
+    /// Whether the log ends here.
+    sealed: bool,
+    /// Room in the log that was not used yet.
+    room: Option<Room>,
+    buffer: Vec<u8>,
+    /// How many dumps were read.
+    pub(super) loads: u64,
+}
+
+impl<V: Stored + ?Sized> State<V> {
+    /// One who begins with the dump of a generation, which is `replica`.
+    pub(super) fn new(generation: Generation, replica: Replica<V>) -> Self {
+        Self {
+            generation,
+            replica,
+            tail: Tail::EMPTY,
+            records: 0,
+            sealed: false,
+            room: None,
+            buffer: Vec::new(),
+            loads: 0,
+        }
+    }
+
+    /// One who begins with what is current.
+    pub(super) fn attach(cx: &Context<'_>) -> Result<Self, StreamError> {
+        if cx.control.access() == Access::ReadWrite {
+            cx.clean_all();
+        }
+        let generation = switch::attach(&cx.control, &cx.names())?;
+        let replica = generation.load().map_err(StreamError::Open)?;
+        let mut state = Self::new(generation, replica);
+        state.loads = 1;
+        state.catch_up(cx)?;
+        Ok(state)
+    }
+
+    /// The same in a forked child: what the parent has reserved is the parent's.
+    pub(super) fn inherited(self) -> Self {
+        Self { room: None, ..self }
+    }
+
+    /// Whether there may be anything to read: one load.
+    #[inline]
+    pub(super) fn has_news(&self) -> bool {
+        let log = switch::Generation::log(&self.generation);
+        match self.sealed {
+            false => log.has_news(self.tail),
+            true => log.next_generation() != 0,
+        }
+    }
+
+    pub(super) fn position(&self) -> Position {
+        Position {
+            generation: self.generation.facts().number,
+            records: self.records,
+        }
+    }
+
+    /// Whether `position` is this one. The end of a generation and the start of the next are one position.
+    pub(super) fn is_at(&self, position: Position) -> bool {
+        let facts = self.generation.facts();
+        let end_of_previous = Position {
+            generation: facts.number.wrapping_sub(1),
+            records: facts.previous_records,
+        };
+        position == self.position() || self.records == 0 && position == end_of_previous
+    }
+
+    /// Reads everything that was appended before this.
+    pub(super) fn catch_up(&mut self, cx: &Context<'_>) -> Result<(), StreamError> {
+        let before = self.position();
+        loop {
+            if self.sealed {
+                match switch::follow(&cx.control, &cx.names(), &self.generation)? {
+                    Followed::NotYet => break,
+                    followed => self.go_on(followed)?,
+                }
+            }
+            let log = switch::Generation::log(&self.generation);
+            match log.next(self.tail)? {
+                Next::Nothing => break,
+                Next::Sealed => self.sealed = true,
+                Next::Record(record) => {
+                    // (No log has so many records: one that goes round in circles.)
+                    if self.records == log.most_records() {
+                        return Err(StreamError::Damaged);
+                    }
+                    self.buffer.clear();
+                    record.read(&mut self.buffer)?;
+                    let tail = record.tail();
+                    self.replica.apply(&self.buffer)?;
+                    (self.tail, self.records) = (tail, self.records + 1);
+                }
+            }
+        }
+        if self.position() != before {
+            self.tell(cx);
+        }
+        Ok(())
+    }
+
+    /// Tells how far it has come, for `status`, if this process has an identity.
+    pub(super) fn tell(&self, cx: &Context<'_>) {
+        if let Some(slot) = cx.segment.slot() {
+            let position = self.position();
+            let row = cx.control.row(slot);
+            row.set_position(position.generation, position.records);
+        }
+    }
+
+    fn go_on(&mut self, followed: Followed<Generation>) -> Result<(), StreamError> {
+        let (generation, replica) = match followed {
+            Followed::NotYet => return Ok(()),
+            Followed::Next(next) => {
+                let facts = self.generation.facts();
+                if (next.facts().previous, next.facts().number)
+                    != (facts.id, facts.number.wrapping_add(1))
+                {
+                    return Err(StreamError::Damaged);
+                }
+                (next, None)
+            }
+            Followed::Later(later) => {
+                let replica = later.load().map_err(StreamError::Open)?;
+                self.loads += 1;
+                (later, Some(replica))
+            }
+        };
+        self.generation = generation;
+        if let Some(replica) = replica {
+            self.replica = replica;
+        }
+        (self.tail, self.records, self.sealed, self.room) = (Tail::EMPTY, 0, false, None);
+        Ok(())
+    }
+
+    /// Appends `changes` if nothing was appended since the last look: whether it did. To be called only when
+    /// all was read.
+    pub(super) fn append(&mut self, cx: &Context<'_>, changes: &[u8]) -> Result<bool, StreamError> {
+        if changes.len() > LONGEST_PAYLOAD {
+            return Err(StreamError::TooLong {
+                what: "change",
+                bytes: changes.len(),
+                limit: LONGEST_PAYLOAD,
+            });
+        }
+        let words = record_words(changes.len());
+        if self.sealed {
+            self.build(cx, words)?;
+            return Ok(false);
+        }
+        let log = switch::Generation::log(&self.generation);
+        let kept = self.room.take().filter(|room| room.fits(changes.len()));
+        let Some(room) = kept.or_else(|| log.reserve(changes.len()).ok()) else {
+            self.seal(cx, words)?;
+            return Ok(false);
+        };
+        let Some(tail) = log.append(self.tail, &room, changes) else {
+            self.room = Some(room);
+            return Ok(false);
+        };
+        (self.tail, self.records) = (tail, self.records + 1);
+        cx.bell().ring();
+        self.replica.apply(changes)?;
+        self.tell(cx);
+        Ok(true)
+    }
+
+    /// Begins a new generation, or finds that somebody else does.
+    pub(super) fn dump(&mut self, cx: &Context<'_>) -> Result<(), StreamError> {
+        match self.sealed {
+            true => self.build(cx, 0),
+            false => self.seal(cx, 0),
+        }
+    }
+
+    /// Ends the log, and begins the next one with room for a record of so many words. Everything that can
+    /// fail for want of room fails before.
+    pub(super) fn seal(&mut self, cx: &Context<'_>, words: usize) -> Result<(), StreamError> {
+        let log = switch::Generation::log(&self.generation);
+        log.want(words);
+        cx.clean_all();
+        cx.slot()?;
+        let (facts, blank) = cx.next(self, words)?;
+        if log.seal(self.tail) {
+            self.sealed = true;
+            self.stand(cx, facts, blank)?;
+        }
+        Ok(())
+    }
+
+    /// Begins the next log where somebody else has ended this one, unless somebody does so soon.
+    fn build(&mut self, cx: &Context<'_>, words: usize) -> Result<(), StreamError> {
+        let log = switch::Generation::log(&self.generation);
+        log.want(words);
+        let mebibytes = (self.replica.dump_bytes() >> 20) as u32;
+        let deadline = Instant::now() + PATIENCE + PATIENCE_PER_MIB * mebibytes;
+        let elected = || (log.next_generation() != 0).then_some(());
+        if cx.bell().wait(elected, Some(deadline)).is_some() {
+            return Ok(());
+        }
+        cx.clean_all();
+        cx.slot()?;
+        let (facts, blank) = cx.next(self, words)?;
+        self.stand(cx, facts, blank)
+    }
+
+    /// Stands for election with what this process has read, which is all.
+    fn stand(&mut self, cx: &Context<'_>, facts: Facts, blank: Blank) -> Result<(), StreamError> {
+        let row = cx.control.row(cx.slot()?);
+        let names = cx.names();
+        let built = Generation::build(cx.segment, cx.identity, blank, facts, &self.replica)?;
+        let followed = switch::elect(&cx.control, &names, row, &self.generation, built)?;
+        self.go_on(followed)?;
+        cx.bell().ring();
+        self.tell(cx);
+        Ok(())
+    }
+}
+
+impl<V: Stored + ?Sized> fmt::Debug for State<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("position", &self.position())
+            .field("replica", &self.replica)
+            .finish_non_exhaustive()
+    }
+}

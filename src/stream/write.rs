@@ -1,0 +1,400 @@
+//! What changes a `StreamDict`.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use super::record::{self, Change, LONGEST_KEY, LONGEST_VALUE};
+use super::replica::{self, Replica};
+use super::view::{value_of, with_key};
+use super::{Held, Position, StreamDict, StreamError};
+use crate::stored::Stored;
+use crate::sync::Access;
+
+/// Changes that are to happen at once, with what was there before them: see
+/// [`StreamDict::transaction`].
+pub struct Transaction<'a, K: ?Sized, V: Stored + ?Sized> {
+    replica: &'a Replica<V>,
+    /// What the changes have made of each key that they have touched.
+    touched: HashMap<Box<[u8]>, Option<V::Owned>>,
+    /// Whether everything else is gone.
+    cleared: bool,
+    len: usize,
+    changes: &'a mut Vec<u8>,
+    keys: PhantomData<fn() -> *const K>,
+}
+
+impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
+    fn new(replica: &'a Replica<V>, changes: &'a mut Vec<u8>) -> Self {
+        Self {
+            replica,
+            touched: HashMap::new(),
+            cleared: false,
+            len: replica.len(),
+            changes,
+            keys: PhantomData,
+        }
+    }
+
+    fn find(&self, key: &[u8]) -> Result<Option<&V::Owned>, StreamError> {
+        if let Some(value) = self.touched.get(key) {
+            return Ok(value.as_ref());
+        }
+        let held = self.replica.get(key).filter(|_| !self.cleared);
+        held.map(|held| value_of::<V>(held)).transpose()
+    }
+
+    fn has(&self, key: &[u8]) -> bool {
+        match self.touched.get(key) {
+            Some(value) => value.is_some(),
+            None => !self.cleared && self.replica.get(key).is_some(),
+        }
+    }
+
+    /// The value of `key` with the changes so far.
+    ///
+    /// # Errors
+    /// [`StreamError::Encode`], [`StreamError::Decode`].
+    pub fn get(&self, key: &K::Item) -> Result<Option<&V::Owned>, StreamError> {
+        with_key::<K, _>(key, |key| self.find(key))?
+    }
+
+    /// Whether `key` is there with the changes so far.
+    ///
+    /// # Errors
+    /// [`StreamError::Encode`].
+    pub fn contains_key(&self, key: &K::Item) -> Result<bool, StreamError> {
+        with_key::<K, _>(key, |key| self.has(key))
+    }
+
+    /// Number of keys with the changes so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no key with the changes so far.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Gives `key` a value, whether it is there or not.
+    ///
+    /// # Errors
+    /// [`StreamError::Encode`]; [`StreamError::Decode`] if what was encoded cannot be decoded;
+    /// [`StreamError::TooLong`].
+    pub fn set(&mut self, key: &K::Item, value: &V::Item) -> Result<(), StreamError> {
+        with_key::<K, _>(key, |key| self.put(key, value))?
+    }
+
+    fn put(&mut self, key: &[u8], value: &V::Item) -> Result<(), StreamError> {
+        too_long("key", key.len(), LONGEST_KEY)?;
+        let changes = &mut *self.changes;
+        let encoded = V::encode(value, |value| {
+            too_long("value", value.len(), LONGEST_VALUE)?;
+            // Now, because behind the commit it is too late for an error.
+            let decoded = replica::decode::<V>(value).map_err(|source| StreamError::Decode {
+                what: "value",
+                source,
+            })?;
+            record::write(changes, Change::Put { key, value });
+            Ok::<_, StreamError>(decoded)
+        });
+        let decoded = encoded.map_err(|source| StreamError::Encode {
+            what: "value",
+            source,
+        })??;
+        self.len += usize::from(!self.has(key));
+        self.touched.insert(key.into(), Some(decoded));
+        Ok(())
+    }
+
+    /// Removes `key`, and tells whether it was there.
+    ///
+    /// # Errors
+    /// [`StreamError::Encode`].
+    pub fn remove(&mut self, key: &K::Item) -> Result<bool, StreamError> {
+        with_key::<K, _>(key, |key| {
+            let was_there = self.has(key);
+            if was_there {
+                record::write(self.changes, Change::Remove { key });
+                self.touched.insert(key.into(), None);
+                self.len -= 1;
+            }
+            was_there
+        })
+    }
+
+    /// Removes all keys.
+    pub fn clear(&mut self) {
+        // What came before does not matter any more.
+        self.changes.clear();
+        record::write(self.changes, Change::Clear);
+        self.touched.clear();
+        (self.cleared, self.len) = (true, 0);
+    }
+}
+
+impl<K: ?Sized, V: Stored + ?Sized> fmt::Debug for Transaction<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+fn too_long(what: &'static str, bytes: usize, limit: usize) -> Result<(), StreamError> {
+    match bytes > limit {
+        true => Err(StreamError::TooLong { what, bytes, limit }),
+        false => Ok(()),
+    }
+}
+
+/// What came of an attempt to change something.
+enum Attempt<R> {
+    Done(R),
+    /// Something was appended since the position that was asked for.
+    Passed,
+}
+
+/// Changing. Each of these happens at one instant, for all processes the same, or not at all.
+///
+/// Lock-free: an attempt is repeated only if another process has changed something meanwhile. The changes
+/// of the threads that share a handle take turns.
+impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
+    fn attempt<R, E: From<StreamError>>(
+        &self,
+        at: Option<Position>,
+        mut f: impl FnMut(&mut Transaction<'_, K, V>) -> Result<R, E>,
+    ) -> Result<Attempt<R>, E> {
+        let _held = Held::new(self.shared.segment.number())?;
+        let cx = self.shared.context();
+        if cx.control.access() == Access::ReadOnly {
+            return Err(StreamError::ReadOnly.into());
+        }
+        let mut changes = Vec::new();
+        let mut guard = self.shared.write()?;
+        let state = guard.as_mut().expect("of this process");
+        loop {
+            if at.is_some_and(|position| !state.is_at(position)) {
+                return Ok(Attempt::Passed);
+            }
+            changes.clear();
+            let done = f(&mut Transaction::new(&state.replica, &mut changes))?;
+            // (What changes nothing has happened when everything was read.)
+            if changes.is_empty() || state.append(&cx, &changes)? {
+                return Ok(Attempt::Done(done));
+            }
+            state.catch_up(&cx)?;
+        }
+    }
+
+    /// Runs `f`, and makes its changes happen at once: all of them, or none if it returns an error or panics.
+    ///
+    /// What `f` sees is the dictionary as it is at the instant when its changes happen: if another process
+    /// changes anything before, `f` is called again. So it should do nothing that it cannot do twice. Threads
+    /// that share the handle wait meanwhile; it must not use this dictionary but by what it is given.
+    ///
+    /// # Errors
+    /// What `f` returns; [`StreamError`].
+    pub fn transaction<R, E: From<StreamError>>(
+        &self,
+        f: impl FnMut(&mut Transaction<'_, K, V>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        match self.attempt(None, f)? {
+            Attempt::Done(done) => Ok(done),
+            Attempt::Passed => unreachable!("no position was asked for"),
+        }
+    }
+
+    /// As [`transaction`](Self::transaction), if nothing has changed since `position`; else `None`.
+    ///
+    /// # Errors
+    /// As [`transaction`](Self::transaction).
+    pub fn append_if<R, E: From<StreamError>>(
+        &self,
+        position: Position,
+        f: impl FnMut(&mut Transaction<'_, K, V>) -> Result<R, E>,
+    ) -> Result<Option<R>, E> {
+        match self.attempt(Some(position), f)? {
+            Attempt::Done(done) => Ok(Some(done)),
+            Attempt::Passed => Ok(None),
+        }
+    }
+
+    /// Gives `key` a value, whether it is there or not.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn set(&self, key: &K::Item, value: &V::Item) -> Result<(), StreamError> {
+        self.transaction(|tx| tx.set(key, value))
+    }
+
+    /// The same, and returns the previous value.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn insert(&self, key: &K::Item, value: &V::Item) -> Result<Option<V::Owned>, StreamError>
+    where
+        V::Owned: Clone,
+    {
+        self.transaction(|tx| {
+            let previous = tx.get(key)?.cloned();
+            tx.set(key, value)?;
+            Ok(previous)
+        })
+    }
+
+    /// Inserts `key` with the value that `f` makes, if it is not there; and returns the value that is.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn get_or_insert_with<T: Borrow<V::Item>>(
+        &self,
+        key: &K::Item,
+        f: impl FnOnce() -> T,
+    ) -> Result<V::Owned, StreamError>
+    where
+        V::Owned: Clone,
+    {
+        let (mut f, mut made) = (Some(f), None);
+        self.transaction(|tx| {
+            if let Some(found) = tx.get(key)? {
+                return Ok(found.clone());
+            }
+            if let Some(f) = f.take() {
+                made = Some(f());
+            }
+            let value = made.as_ref().expect("it was made");
+            tx.set(key, value.borrow())?;
+            Ok(tx.get(key)?.expect("it was set").clone())
+        })
+    }
+
+    /// Removes `key`, and returns its value.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn remove(&self, key: &K::Item) -> Result<Option<V::Owned>, StreamError>
+    where
+        V::Owned: Clone,
+    {
+        self.transaction(|tx| {
+            let previous = tx.get(key)?.cloned();
+            tx.remove(key)?;
+            Ok(previous)
+        })
+    }
+
+    /// Gives `key` the value that `f` makes of the one that it has (`None`: it is not there), or removes it if
+    /// `f` makes none; and returns the previous one.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn fetch_update<T: Borrow<V::Item>>(
+        &self,
+        key: &K::Item,
+        mut f: impl FnMut(Option<&V::Owned>) -> Option<T>,
+    ) -> Result<Option<V::Owned>, StreamError>
+    where
+        V::Owned: Clone,
+    {
+        self.transaction(|tx| {
+            let previous = tx.get(key)?.cloned();
+            match f(previous.as_ref()) {
+                Some(value) => tx.set(key, value.borrow())?,
+                None => drop(tx.remove(key)?),
+            }
+            Ok(previous)
+        })
+    }
+
+    /// Gives `key` the value `new` (`None`: removes it) if the one that it has is `expected` (`None`: it is not
+    /// there), as their stored bytes tell; else returns what it has.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    #[expect(clippy::type_complexity, reason = "as that of std's atomics")]
+    pub fn compare_exchange(
+        &self,
+        key: &K::Item,
+        expected: Option<&V::Item>,
+        new: Option<&V::Item>,
+    ) -> Result<Result<Option<V::Owned>, Option<V::Owned>>, StreamError>
+    where
+        V::Owned: Clone,
+    {
+        let encode = |value: &V::Item| {
+            V::encode(value, <[u8]>::to_vec).map_err(|source| StreamError::Encode {
+                what: "value",
+                source,
+            })
+        };
+        let expected = expected.map(encode).transpose()?;
+        self.transaction(|tx| {
+            let found = tx.get(key)?.cloned();
+            let is = found
+                .as_ref()
+                .map(|found| encode(found.borrow()))
+                .transpose()?;
+            if is != expected {
+                return Ok(Err(found));
+            }
+            match new {
+                Some(new) => tx.set(key, new)?,
+                None => drop(tx.remove(key)?),
+            }
+            Ok(Ok(found))
+        })
+    }
+
+    /// Gives many keys their values, at once.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn extend<'i>(
+        &self,
+        entries: impl IntoIterator<Item = (&'i K::Item, &'i V::Item), IntoIter: Clone>,
+    ) -> Result<(), StreamError>
+    where
+        K::Item: 'i,
+        V::Item: 'i,
+    {
+        let entries = entries.into_iter();
+        self.transaction(|tx| {
+            let mut entries = entries.clone();
+            entries.try_for_each(|(key, value)| tx.set(key, value))
+        })
+    }
+
+    /// Removes all keys.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn clear(&self) -> Result<(), StreamError> {
+        self.transaction(|tx| {
+            tx.clear();
+            Ok(())
+        })
+    }
+
+    /// Begins a new generation, whose dump has everything.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn dump(&self) -> Result<(), StreamError> {
+        let _held = Held::new(self.shared.segment.number())?;
+        let cx = self.shared.context();
+        if cx.control.access() == Access::ReadOnly {
+            return Err(StreamError::ReadOnly);
+        }
+        let mut guard = self.shared.write()?;
+        let state = guard.as_mut().expect("of this process");
+        let before = state.position().generation;
+        while state.position().generation == before {
+            state.dump(&cx)?;
+            state.catch_up(&cx)?;
+        }
+        Ok(())
+    }
+}
