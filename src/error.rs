@@ -440,9 +440,10 @@ pub enum ParticipantError {
     )]
     NotPermitted,
     /// The program has closed the segment's descriptor behind the handle's back, and no name leads to
-    /// the segment, which must be opened once more: to register, or to learn whether another one lives.
+    /// the segment, which must be opened once more: to register, or to learn whether another one lives. Or
+    /// another thread of it has closed descriptors in the middle of that.
     #[error(
-        "the descriptor of the segment was closed by somebody else, and no name leads to it; attach again, and leave that descriptor open"
+        "the descriptor of the segment was closed by somebody else; try again, and if no name leads to the segment, attach again and leave that descriptor open"
     )]
     DescriptorClosed,
     /// This handle is attached for reading only.

@@ -77,7 +77,8 @@ use crate::sync::Access;
 /// An attachment costs one mapping and one descriptor (close-on-exec), whatever the number of clones
 /// and entries, and one page more once the process takes part in what blocks ([`Lock`](crate::Lock) and
 /// its like). The descriptor may be closed behind its back: only handing it over needs it, and, in a
-/// segment without a name, what blocks.
+/// segment without a name, what blocks. (Not while another thread takes part in that for the first time:
+/// it may be told [`DescriptorClosed`](crate::ParticipantError::DescriptorClosed), and has to try again.)
 ///
 /// # Examples
 ///

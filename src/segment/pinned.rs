@@ -10,7 +10,8 @@ use super::Segment;
 
 /// What to look at the words of a segment through: one type for each lifetime of theirs.
 pub(crate) trait View: 'static {
-    /// References to words, and plain numbers.
+    /// References to words, and plain numbers: nothing that a shorter lifetime could be put into
+    /// (covariant).
     type Of<'a>: Copy + Send + Sync + fmt::Debug;
 }
 

@@ -2,6 +2,7 @@
 //! recovery.
 
 use std::fs::{self, File};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -201,9 +202,21 @@ fn run_into_opening(victim: &Peer, name: &str, n: usize) -> bool {
     (0..n).fold(true, |_, _| stop())
 }
 
-/// One thread recovers the dead writers, and another one of its process closes all descriptors, and opens
-/// other files under their numbers, on which every byte is free. Between any two system calls of it.
+/// What another thread opens under the numbers of the descriptors that it has closed.
+#[derive(Debug, Clone, Copy)]
+enum Reopened {
+    Nothing,
+    /// A file where every byte is free.
+    Other,
+    Pipe,
+    /// The segment itself, once more.
+    Segment,
+}
+
+/// One thread recovers the dead writers, or becomes one, and another one of its process closes all
+/// descriptors, and opens something else under their numbers. Between any two system calls of it.
 fn closed_while_recovering(name: &str) {
+    use Reopened::{Nothing, Other, Pipe, Segment};
     watchdog();
     let ways: [Recovering; 2] = [
         ("recover", |map| map.recover().map(drop)),
@@ -216,19 +229,22 @@ fn closed_while_recovering(name: &str) {
         }),
     ];
     for way in ways {
-        let (mut points, mut noticed) = (0, 0);
-        loop {
-            match closed_at(name, points, way) {
-                Some((true, closed)) => {
-                    points += 1;
-                    noticed += usize::from(closed);
+        for reopened in [Nothing, Other, Pipe, Segment] {
+            let (mut points, mut noticed) = (0, 0);
+            loop {
+                match closed_at(name, points, way, reopened) {
+                    Some((true, closed)) => {
+                        points += 1;
+                        noticed += usize::from(closed);
+                    }
+                    Some((false, _)) => break,
+                    None => return,
                 }
-                Some((false, _)) => break,
-                None => return,
             }
+            let what = way.0;
+            println!("{what}, {reopened:?}: closed at {points} points, noticed at {noticed}");
+            assert!(points >= 10 && noticed >= 10, "{points} {noticed}");
         }
-        println!("{}: closed at {points} points, noticed at {noticed}", way.0);
-        assert!(points >= 10 && noticed >= 5, "{points} {noticed}");
     }
 }
 
@@ -239,16 +255,19 @@ type Recovering = (
 
 /// Closes them at the `n`-th point. Whether the descriptor was open there, and whether it was missed;
 /// `None` if tracing is not permitted.
-fn closed_at(name: &str, n: usize, (what, recover): Recovering) -> Option<(bool, bool)> {
-    const CLOSED: u64 = 2;
-    let point = format!("{what}, point {n}");
+fn closed_at(
+    name: &str,
+    n: usize,
+    (what, recover): Recovering,
+    reopened: Reopened,
+) -> Option<(bool, bool)> {
+    const DONE: u64 = 11;
+    const CLOSED: u64 = 12;
+    let point = format!("{what}, {reopened:?}, point {n}");
     let steps = AtomicDict::anonymous(10).unwrap();
     let mut options = SharedHashMap::<u64, u64>::options();
-    let map = options
-        .capacity(10)
-        .participants(4)
-        .create_or_replace(name)
-        .unwrap();
+    let map = options.capacity(10).participants(4);
+    let map = map.create_or_replace(name).unwrap();
     let writer = |key: u64| {
         let peer = Peer::fork(|| {
             map.set(&key, &key).unwrap();
@@ -259,43 +278,68 @@ fn closed_at(name: &str, n: usize, (what, recover): Recovering) -> Option<(bool,
         peer
     };
     let (living, dead) = (writer(1), writer(2));
-    let living_pid = living.pid();
     dead.kill();
     steps.store(STEP, 0).unwrap();
     let other = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
     let victim = traced(|begin| {
         let dict = steps.clone();
-        let other = other.path().to_owned();
+        let (other, segment) = (other.path().to_owned(), Path::new("/dev/shm").join(name));
         std::thread::spawn(move || {
             await_value(&dict, GO, 1);
+            let numbers = fs::read_dir("/proc/self/fd").unwrap();
+            let numbers = numbers.map(|fd| fd.unwrap().file_name().into_string().unwrap());
+            let most = numbers.map(|fd| fd.parse::<i32>().unwrap()).max().unwrap();
             close_all_descriptors();
-            let open = |_| File::options().read(true).write(true).open(&other).unwrap();
-            let files: Vec<_> = (0..20).map(open).collect();
+            let open = |path| File::options().read(true).write(true).open(path).unwrap();
+            let mut opened: Vec<OwnedFd> = Vec::new();
+            while opened.last().is_none_or(|fd| fd.as_raw_fd() < most) {
+                match reopened {
+                    Reopened::Nothing => break,
+                    Reopened::Other => opened.push(open(&other).into()),
+                    Reopened::Segment => opened.push(open(&segment).into()),
+                    Reopened::Pipe => opened.extend(<[_; 2]>::from(nix::unistd::pipe().unwrap())),
+                }
+            }
             dict.store(STEP, 1).unwrap();
-            std::mem::forget(files);
+            await_value(&dict, GO, DONE + 10);
+            // By their numbers: some may have been closed by the other thread, which takes them for its own.
+            opened
+                .into_iter()
+                .for_each(|fd| _ = nix::unistd::close(fd.into_raw_fd()));
+            dict.store(STEP, 2).unwrap();
             sleep_for_ever();
         });
         begin();
         let done = match recover(&map) {
-            Ok(()) => 1,
+            Ok(()) => DONE,
             Err(ParticipantError::DescriptorClosed) => CLOSED,
             Err(error) => panic!("{error}"),
         };
-        steps.store(GO, 10 + done).unwrap();
-        // As it stands: the files are none of its business.
+        steps.store(GO, done).unwrap();
+        // As it stands: what was opened is none of its business.
         sleep_for_ever();
     })?;
     let open = run_into_opening(&victim, name, n);
     go_on(&steps, 1);
     await_value(&steps, STEP, 1);
     ptrace::detach(victim.0, None).unwrap();
-    await_value(&steps, GO, 11);
-    let closed = steps.load(GO) == 10 + CLOSED;
+    await_value(&steps, GO, DONE);
+    let closed = steps.load(GO) == CLOSED;
+    let lives = |peer: &Peer| {
+        let all = map.participants().unwrap();
+        all.iter().any(|one| one.pid == peer.pid() && one.is_alive)
+    };
+    let is_writer = what == "first change" && !closed;
+    assert_eq!(lives(&victim), is_writer, "{point}");
+    steps.store(GO, DONE + 10).unwrap();
+    await_value(&steps, STEP, 2);
+    assert_eq!(lives(&victim), is_writer, "{point}, all closed");
+    assert!(lives(&living), "{point}");
+    map.recover().unwrap();
+    assert_eq!(lives(&victim), is_writer, "{point}, recovered");
     victim.kill();
 
-    let all = map.participants().unwrap();
-    let lives = all.iter().any(|one| one.pid == living_pid && one.is_alive);
-    assert!(lives, "{point}: {all:?}");
+    assert!(lives(&living), "{point}, in the end");
     map.recover().unwrap();
     assert_eq!(map.check(), Vec::<String>::new(), "{point}");
     assert_eq!(map.get(&1).unwrap(), Some(1), "{point}");

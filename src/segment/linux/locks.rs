@@ -18,6 +18,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::{Backing, SegmentFd};
 use crate::error::ParticipantError;
+use crate::process;
 use crate::raw::header::GRAIN;
 use crate::raw::participants::ByteLocks;
 use crate::segment::name::Place;
@@ -28,14 +29,23 @@ use crate::segment::name::Place;
 pub(super) struct Description {
     fd: SegmentFd,
     pin: Pin,
+    /// A byte that it has locked, and that nobody else asks for.
+    mark: u64,
 }
 
+/// Marks are the bytes from here on.
+const MARKS: u64 = 3 << 61;
+
 impl Description {
-    /// What was `answered` by way of the descriptor, if that led to the segment until then. Another thread
-    /// of the program may have closed it behind our back, and its number may be another file's.
-    fn checked<T>(&self, answered: T) -> io::Result<T> {
-        match self.fd.is_open() {
-            true => Ok(answered),
+    /// What was `answered` by way of the descriptor, if that led to this description until then. Another
+    /// thread of the program may have closed it behind our back, and its number may be another file's, or
+    /// another description's of this one. (It cannot come back: the number of a description that has lost its
+    /// own is nobody's to give.)
+    fn checked<T>(&self, answered: io::Result<T>) -> io::Result<T> {
+        // No description sees its own locks, and every other one sees them.
+        let is_ours = self.fd.is_open() && matches!(is_locked(&self.fd, self.mark), Ok(false));
+        match is_ours {
+            true => answered,
             false => Err(Errno::BADF.into()),
         }
     }
@@ -49,15 +59,15 @@ impl Description {
 /// `EBADF` if the descriptor has been closed, whatever its number leads to by now.
 impl ByteLocks for Description {
     fn try_lock(&self, byte: u64) -> io::Result<bool> {
-        self.checked(try_lock(&self.fd, byte)?)
+        self.checked(try_lock(&self.fd, byte))
     }
 
     fn unlock(&self, byte: u64) -> io::Result<()> {
-        self.checked(unlock(&self.fd, byte)?)
+        self.checked(unlock(&self.fd, byte))
     }
 
     fn is_locked(&self, byte: u64) -> io::Result<bool> {
-        self.checked(is_locked(&self.fd, byte)?)
+        self.checked(is_locked(&self.fd, byte))
     }
 }
 
@@ -97,17 +107,7 @@ impl Description {
             (by_fd, _) => by_fd,
         };
         match found {
-            Ok(Some(fd)) => {
-                let pin = Pin::new(&fd).map_err(|source| ParticipantError::Os {
-                    call: "mmap or madvise",
-                    source,
-                })?;
-                // Its number may have become another file's on the way: then the page is of that file.
-                match fd.is_open() {
-                    true => Ok(Self { fd, pin }),
-                    false => Err(ParticipantError::DescriptorClosed),
-                }
-            }
+            Ok(Some(fd)) => Self::new(fd),
             Err(Errno::NOENT) if is_open => Err(ParticipantError::Os {
                 call: "open by way of /proc (is it mounted?)",
                 source: Errno::NOENT.into(),
@@ -118,6 +118,25 @@ impl Description {
                 call: "open",
                 source: errno.into(),
             }),
+        }
+    }
+
+    /// That of a descriptor which nobody else knows.
+    fn new(fd: SegmentFd) -> Result<Self, ParticipantError> {
+        let failed = |call, source: io::Error| match fd.is_open() {
+            true => lock_error(call)(source),
+            false => ParticipantError::DescriptorClosed,
+        };
+        let random = process::random().map_err(|source| failed("getrandom", source))?;
+        let mark = MARKS | random >> 4;
+        let lock = || try_lock(&fd, mark).map_err(|source| failed("fcntl(F_OFD_SETLK)", source));
+        // Before the page is mapped and after: then that is a page of the description that has the mark.
+        let before = lock()?;
+        let pin = Pin::new(&fd).map_err(|source| failed("mmap or madvise", source))?;
+        let after = lock()?;
+        match before && after && fd.is_open() {
+            true => Ok(Self { fd, pin, mark }),
+            false => Err(ParticipantError::DescriptorClosed),
         }
     }
 }
@@ -153,7 +172,8 @@ impl Backing {
         // The description that the segment was attached by holds no such locks itself, so it sees
         // those of all, this process's own included. If the program closes it behind our back, the
         // number may be another file's by now, where the byte is free: so who answers "free" must be
-        // the segment after that as well.
+        // the segment after that as well. (Another description of it will do: one that lives longer than
+        // a registration holds no such locks either.)
         let locked = match is_locked(self.as_fd(), byte) {
             Ok(locked) if locked || self.fd().is_open() => Ok(locked),
             _ => Description::open(self, place)?.is_locked(byte),

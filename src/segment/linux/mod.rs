@@ -16,7 +16,7 @@ mod unlink;
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
@@ -91,7 +91,11 @@ impl SegmentFd {
 
     /// `fd` as another descriptor of the same segment, if it is one.
     pub(super) fn same(&self, fd: OwnedFd) -> Option<Self> {
-        let stat = rustix::fs::fstat(&fd).ok()?;
+        let Ok(stat) = rustix::fs::fstat(&fd) else {
+            // Closed behind our back already, and not ours to close any more.
+            std::mem::forget(fd);
+            return None;
+        };
         (inode(&stat) == self.inode).then(|| Self::new(fd, &stat))
     }
 }
@@ -112,10 +116,12 @@ impl Drop for SegmentFd {
     fn drop(&mut self) {
         let is_open = self.is_open();
         // SAFETY: `self.fd` is not used again: this is the end of the only function that takes it.
-        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) }.into_raw_fd();
         // Another file's number is not ours to close.
-        if !is_open {
-            std::mem::forget(fd);
+        if is_open {
+            // SAFETY: a number that was ours a moment ago. It may have been closed since, behind our back;
+            // that is an error here, where `OwnedFd` would end the program.
+            let _ = unsafe { nix::libc::close(fd) };
         }
     }
 }
