@@ -79,7 +79,8 @@ pub use stored::Serde;
 pub use stored::Stored;
 #[cfg(not(loom))]
 pub use stream::{
-    Position, Status, StreamDict, StreamError, StreamParticipant, Transaction, View, ViewIter,
+    Position, Status, StreamDict, StreamEntry, StreamError, StreamParticipant, Transaction, View,
+    ViewIter,
 };
 
 #[cfg(any(doc, doctest))]

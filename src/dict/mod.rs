@@ -17,7 +17,7 @@ pub use self::iter::{Iter, Keys};
 use crate::error::InsertError;
 use crate::raw::counters::{self, Counters, Full};
 use crate::raw::value::Value;
-use crate::segment::{Pinned, Segment, View, attachment};
+use crate::segment::{Pinned, Segment, View, alone, attachment};
 use crate::sync::Access;
 
 /// A map from `u64` to atomic 64-bit values, shared by processes.
@@ -205,7 +205,8 @@ impl<V> AtomicDict<V> {
     }
 }
 
-attachment!(impl [V] AtomicDict<V>);
+attachment!(impl [V] AtomicDict<V>, table.segment());
+alone!(impl [V] AtomicDict<V>);
 
 /// Operations by key, on values of any type.
 ///

@@ -18,7 +18,7 @@ pub use self::wait::WaitError;
 use crate::error::{CodecError, ReadError};
 use crate::raw::bytes::Bytes;
 use crate::raw::map::{Table, Target};
-use crate::segment::{Pinned, Segment, View, attachment};
+use crate::segment::{Pinned, Segment, View, alone, attachment};
 use crate::stored::Stored;
 
 /// A hash map of fixed capacity in shared memory: keys and values up to a fixed size, inserted, replaced
@@ -141,7 +141,8 @@ impl<K: ?Sized, V: ?Sized> fmt::Debug for SharedHashMap<K, V> {
     }
 }
 
-attachment!(impl [K: ?Sized, V: ?Sized] SharedHashMap<K, V>);
+attachment!(impl [K: ?Sized, V: ?Sized] SharedHashMap<K, V>, table.segment());
+alone!(impl [K: ?Sized, V: ?Sized] SharedHashMap<K, V>);
 
 impl<K: ?Sized, V: ?Sized> SharedHashMap<K, V> {
     fn in_segment(segment: Segment) -> Self {

@@ -1,42 +1,42 @@
 //! What every handle tells of its attachment.
 
-/// The methods of a handle to a structure that concern its attachment, for a type with a field `table`
-/// that is [`Pinned`](super::Pinned).
+/// The methods of a handle to a structure that concern its attachment, for a type whose segment is
+/// `self.$segment`.
 macro_rules! attachment {
-    (impl [$($generics:tt)*] $handle:ty) => {
+    (impl [$($generics:tt)*] $handle:ty, $($segment:tt)+) => {
         /// The attachment.
         impl<$($generics)*> $handle {
             /// The name to open it by; `None` for an anonymous one and one from a descriptor.
             pub fn name(&self) -> Option<&str> {
-                self.table.segment().name()
+                self.$($segment)+.name()
             }
 
             /// The file of the segment, if it was created or opened by name.
             pub fn path(&self) -> Option<std::path::PathBuf> {
-                self.table.segment().path()
+                self.$($segment)+.path()
             }
 
             /// A random number that was drawn when the segment was created: equal for all who are attached
             /// to it, and different for every other segment, also a later one of the same name.
             pub fn instance_id(&self) -> u128 {
-                self.table.segment().header().instance_id()
+                self.$($segment)+.header().instance_id()
             }
 
             /// Whether the name still leads to this segment. `false` once somebody has unlinked or replaced
             /// it: this handle goes on in the old one, which newcomers do not see. Always `true` without a
             /// name.
             pub fn is_current(&self) -> bool {
-                self.table.segment().is_current()
+                self.$($segment)+.is_current()
             }
 
             /// Whether this handle was opened with `read_only(true)`.
             pub fn is_read_only(&self) -> bool {
-                self.table.segment().access() == crate::sync::Access::ReadOnly
+                self.$($segment)+.access() == crate::sync::Access::ReadOnly
             }
 
             /// Length of the segment in bytes, all of it reserved.
             pub fn bytes(&self) -> u64 {
-                self.table.segment().header().bytes
+                self.$($segment)+.header().bytes
             }
 
             /// Who has an identity in this segment, alive or dead; see
@@ -45,9 +45,19 @@ macro_rules! attachment {
             /// # Errors
             /// [`ParticipantError`](crate::ParticipantError), where it cannot be told who lives.
             pub fn participants(&self) -> Result<Vec<crate::Participant>, crate::ParticipantError> {
-                self.table.segment().participants()
+                self.$($segment)+.participants()
             }
+        }
+    };
+}
+pub(crate) use attachment;
 
+/// What else there is of a handle with a field `table` that is [`Pinned`](super::Pinned), and to whose segment
+/// nothing else belongs.
+macro_rules! alone {
+    (impl [$($generics:tt)*] $handle:ty) => {
+        /// The end of the attachment.
+        impl<$($generics)*> $handle {
             /// Drops this handle, with the error that a plain drop has nobody to tell.
             ///
             /// `Ok` means that what was to be done was done: nothing while others share the attachment
@@ -79,4 +89,4 @@ macro_rules! attachment {
         }
     };
 }
-pub(crate) use attachment;
+pub(crate) use alone;

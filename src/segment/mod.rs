@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-pub(crate) use self::attachment::attachment;
+pub(crate) use self::attachment::{alone, attachment};
 pub use self::list::{SegmentContent, SegmentInfo, segments, segments_in};
 pub(crate) use self::name::Place;
 pub use self::options::Options;
@@ -467,16 +467,17 @@ impl Segment {
         self.unlink_if_due(UNLINK_PATIENCE)
     }
 
-    /// Whether this process takes the name away when it detaches.
-    pub(crate) fn is_unlinker(&self) -> bool {
+    /// Whether this process was to take the name away when it detaches. It is not any more.
+    pub(crate) fn take_unlinker(&mut self) -> bool {
         // Not in a forked child: the name is its creator's to take away.
         let own = process::token().ok();
-        self.unlinker.is_some() && self.unlinker == own
+        self.unlinker
+            .take()
+            .is_some_and(|unlinker| Some(unlinker) == own)
     }
 
     fn unlink_if_due(&mut self, patience: Duration) -> Result<(), UnlinkError> {
-        let is_unlinker = self.is_unlinker();
-        self.unlinker = None;
+        let is_unlinker = self.take_unlinker();
         match &self.place {
             Some(place) if is_unlinker => {
                 os::unlink_own(place, &self.options, &self.backing, patience).map(drop)

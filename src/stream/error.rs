@@ -1,6 +1,6 @@
 //! What can go wrong with a `StreamDict` that is attached.
 
-use crate::error::{CodecError, CreateError, OpenError, ParticipantError};
+use crate::error::{CodecError, CreateError, OpenError, ParticipantError, UnlinkError};
 use crate::raw::stream::log::Damaged;
 use crate::raw::stream::switch::Lost;
 use crate::stream::generation::{BuildError, NameError};
@@ -71,6 +71,9 @@ pub enum StreamError {
         "this thread holds a view of the dictionary or is in a transaction on it; use that, or end it before"
     )]
     Reentrant,
+    /// The name could not be taken away when the last handle was closed.
+    #[error("the dictionary could not be unlinked: {0}")]
+    Unlink(#[source] UnlinkError),
     /// This process could not get an identity in the segment, which it takes to build a generation.
     #[error(transparent)]
     Participant(#[from] ParticipantError),

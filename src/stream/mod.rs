@@ -1,5 +1,6 @@
 //! `StreamDict`: its handle, and what reads.
 
+mod entry;
 mod error;
 mod generation;
 mod open;
@@ -16,16 +17,18 @@ use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::time::Duration;
 
+pub use self::entry::StreamEntry;
 pub use self::error::StreamError;
 use self::state::{Context, State};
 pub use self::status::{Status, StreamParticipant};
 pub use self::view::{View, ViewIter};
 pub use self::write::Transaction;
+use crate::error::UnlinkError;
 use crate::identity::Identity;
 use crate::per_process::PerProcess;
 use crate::raw::bell;
 use crate::raw::stream::control::Control;
-use crate::segment::Segment;
+use crate::segment::{Segment, attachment};
 use crate::stored::Stored;
 use crate::sync::Access;
 
@@ -252,14 +255,23 @@ impl<V: Stored + ?Sized> Shared<V> {
     }
 }
 
-impl<V: Stored + ?Sized> Drop for Shared<V> {
-    fn drop(&mut self) {
-        if self.segment.is_unlinker() {
-            // A destructor has nobody to tell.
-            let _ = open::unlink(&self.segment);
+impl<V: Stored + ?Sized> Shared<V> {
+    fn unlink_if_due(&mut self) -> Result<(), UnlinkError> {
+        match self.segment.take_unlinker() {
+            true => open::unlink(&self.segment).map(drop),
+            false => Ok(()),
         }
     }
 }
+
+impl<V: Stored + ?Sized> Drop for Shared<V> {
+    fn drop(&mut self) {
+        // A destructor has nobody to tell.
+        let _ = self.unlink_if_due();
+    }
+}
+
+attachment!(impl [K: ?Sized, V: Stored + ?Sized] StreamDict<K, V>, shared.segment);
 
 impl<K: ?Sized, V: Stored + ?Sized> Clone for StreamDict<K, V> {
     /// Another handle to the same attachment, with the same copy.
@@ -377,6 +389,33 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
             Access::ReadOnly => bell.poll(look, deadline),
         });
         changed.transpose()
+    }
+
+    /// Drops this handle, and gives back what was in the dictionary, in the order in which the keys were
+    /// inserted: collect it into whatever map you like.
+    ///
+    /// If it was the last one of the attachment, and the creator's, and
+    /// [`unlink_on_drop`](crate::Options::unlink_on_drop) asked for that, the dictionary is unlinked.
+    ///
+    /// # Errors
+    /// [`StreamError`]; [`StreamError::Unlink`] if nothing but that failed. The handle is gone then as well.
+    #[expect(clippy::type_complexity, reason = "keys and values, and no more")]
+    pub fn close(self) -> Result<Vec<(K::Owned, V::Owned)>, StreamError>
+    where
+        V::Owned: Clone,
+    {
+        let entries = {
+            let view = self.view()?;
+            let cloned = |entry| {
+                let (key, value): (K::Owned, &V::Owned) = entry?;
+                Ok((key, value.clone()))
+            };
+            view.iter().map(cloned).collect()
+        };
+        if let Some(mut shared) = Arc::into_inner(self.shared) {
+            shared.unlink_if_due().map_err(StreamError::Unlink)?;
+        }
+        entries
     }
 
     /// Reads the dump and the log of the current generation anew, and forgets what was there.

@@ -37,7 +37,7 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
         }
     }
 
-    fn find(&self, key: &[u8]) -> Result<Option<&V::Owned>, StreamError> {
+    pub(super) fn find(&self, key: &[u8]) -> Result<Option<&V::Owned>, StreamError> {
         if let Some(value) = self.touched.get(key) {
             return Ok(value.as_ref());
         }
@@ -87,7 +87,7 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
         with_key::<K, _>(key, |key| self.put(key, value))?
     }
 
-    fn put(&mut self, key: &[u8], value: &V::Item) -> Result<(), StreamError> {
+    pub(super) fn put(&mut self, key: &[u8], value: &V::Item) -> Result<(), StreamError> {
         too_long("key", key.len(), LONGEST_KEY)?;
         let changes = &mut *self.changes;
         let encoded = V::encode(value, |value| {
@@ -143,7 +143,7 @@ impl<K: ?Sized, V: Stored + ?Sized> fmt::Debug for Transaction<'_, K, V> {
     }
 }
 
-fn too_long(what: &'static str, bytes: usize, limit: usize) -> Result<(), StreamError> {
+pub(super) fn too_long(what: &'static str, bytes: usize, limit: usize) -> Result<(), StreamError> {
     match bytes > limit {
         true => Err(StreamError::TooLong { what, bytes, limit }),
         false => Ok(()),
