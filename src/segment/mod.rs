@@ -435,8 +435,14 @@ impl Segment {
         }
     }
 
-    pub(crate) fn options(&self) -> &SegmentOptions {
-        &self.options
+    /// How a segment that belongs to this one is created and opened: as this one was, and with its mode.
+    pub(crate) fn companion_options(&self) -> SegmentOptions {
+        SegmentOptions {
+            mode: self.backing.mode() & 0o066 | 0o600,
+            participants: None,
+            unlink_on_drop: false,
+            ..self.options.clone()
+        }
     }
 
     pub(crate) fn place(&self) -> Option<&Place> {

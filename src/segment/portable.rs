@@ -54,6 +54,11 @@ impl Backing {
         &words_of(&self.shared)[..self.header.bytes as usize / size_of::<Word>()]
     }
 
+    /// What all of them have here.
+    pub(crate) fn mode(&self) -> u32 {
+        0o600
+    }
+
     pub(crate) fn header(&self) -> &Header {
         &self.header
     }

@@ -2,7 +2,6 @@
 
 use crate::error::{CodecError, CreateError, OpenError, ParticipantError, UnlinkError};
 use crate::raw::stream::log::Damaged;
-use crate::raw::stream::switch::Lost;
 use crate::stream::generation::{BuildError, NameError};
 
 /// Why an operation of a [`StreamDict`](crate::StreamDict) failed. It has changed nothing then.
@@ -102,16 +101,6 @@ impl From<BuildError> for StreamError {
                 what: "value",
                 source,
             },
-        }
-    }
-}
-
-impl From<Lost<NameError>> for StreamError {
-    fn from(lost: Lost<NameError>) -> Self {
-        match lost {
-            Lost::Unlinked => Self::Unlinked,
-            Lost::Gone => Self::Gone,
-            Lost::Failed(error) => error.into(),
         }
     }
 }

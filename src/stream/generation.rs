@@ -12,14 +12,22 @@ use crate::error::{CodecError, CreateError, Mismatch, OpenError};
 use crate::identity::{Identity, Kind};
 use crate::raw::bytes::{Bytes, store};
 use crate::raw::layout;
+use crate::raw::stream::control::Control;
 use crate::raw::stream::log::{self, Log};
 use crate::raw::stream::switch;
-use crate::segment::{Blank, Plan, Segment, SegmentOptions, companions};
+use crate::segment::{Blank, Plan, Segment, companions};
 use crate::stored::Stored;
 use crate::sync::{Ordering::Relaxed, Word};
 
 /// Participants of a generation: none ever registers there, and a segment has two at least.
 const PARTICIPANTS: u64 = 2;
+
+/// The control that stands in a segment.
+pub(super) fn control_of(segment: &Segment) -> Control<'_> {
+    let layout = segment.layout();
+    let words = Control::words(layout.participants.slots());
+    Control::new(&layout.body[..words], segment.access())
+}
 
 /// An attached generation.
 #[derive(Debug)]
@@ -117,15 +125,6 @@ fn identity_of_generation(control: Identity) -> Identity {
     }
 }
 
-/// Those of the dictionary, less what is meant for its control alone.
-fn options(control: &Segment) -> SegmentOptions {
-    SegmentOptions {
-        participants: None,
-        unlink_on_drop: false,
-        ..control.options().clone()
-    }
-}
-
 /// Why the dump of a generation could not be written.
 #[derive(Debug)]
 pub(super) enum BuildError {
@@ -146,7 +145,7 @@ impl Generation {
         let place = control.companion(facts.id).expect("a control has a name");
         let bytes = facts.segment_bytes().expect("it was reserved");
         let plan = facts.plan(identity, bytes);
-        let segment = Segment::from_blank(blank, place, &options(control), &plan);
+        let segment = Segment::from_blank(blank, place, &control.companion_options(), &plan);
         let segment = segment.map_err(BuildError::Create)?;
         let generation = Self { segment, facts };
         let mut dump = DumpWriter::new(generation.dump_area());
@@ -161,7 +160,7 @@ impl Generation {
     fn open(control: &Segment, identity: Identity, id: u64) -> Result<Option<Self>, OpenError> {
         let place = control.companion(id).expect("a control has a name");
         let wanted = identity_of_generation(identity);
-        let segment = match Segment::open_at(place, &options(control), wanted) {
+        let segment = match Segment::open_at(place, &control.companion_options(), wanted) {
             Err(OpenError::NotFound { .. }) => return Ok(None),
             opened => opened?,
         };
@@ -270,7 +269,13 @@ impl switch::Generations for Names<'_> {
     }
 
     fn link(&self, generation: &Generation) -> Result<(), NameError> {
-        generation.segment.publish().map_err(NameError::Create)
+        generation.segment.publish().map_err(NameError::Create)?;
+        // Who takes the name of the control away says so there as well; but it may have been killed in
+        // between, or have replaced the file without looking at it.
+        if !self.control.is_current() {
+            control_of(self.control).unlink();
+        }
+        Ok(())
     }
 }
 

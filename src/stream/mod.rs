@@ -27,7 +27,6 @@ use crate::error::UnlinkError;
 use crate::identity::Identity;
 use crate::per_process::PerProcess;
 use crate::raw::bell;
-use crate::raw::stream::control::Control;
 use crate::segment::{Segment, attachment};
 use crate::stored::Stored;
 use crate::sync::Access;
@@ -191,12 +190,10 @@ impl<V: Stored + ?Sized> Shared<V> {
     }
 
     fn context_of(segment: &Segment, identity: Identity) -> Context<'_> {
-        let layout = segment.layout();
-        let words = Control::words(layout.participants.slots());
         let [log_bytes, budget, ..] = segment.header().geometry;
         Context {
             segment,
-            control: Control::new(&layout.body[..words], segment.access()),
+            control: generation::control_of(segment),
             identity,
             log_bytes,
             budget,

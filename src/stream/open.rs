@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::error::StreamError;
-use super::generation::{BuildError, Facts, Generation};
+use super::generation::{BuildError, Facts, Generation, control_of};
 use super::record::{self, Change};
 use super::replica::Replica;
 use super::state::{self, State};
@@ -15,7 +15,7 @@ use crate::identity::{Identity, Kind};
 use crate::raw::layout;
 use crate::raw::stream::control::Control;
 use crate::raw::stream::log;
-use crate::segment::{Options, Place, Plan, Segment, companions, sealed};
+use crate::segment::{Options, Place, Plan, Segment, SegmentOptions, companions, sealed};
 use crate::stored::Stored;
 
 /// Bytes of a log at least, unless the options say otherwise.
@@ -48,8 +48,9 @@ impl<V: Stored + ?Sized> First<V> {
             let what = "a StreamDict cannot be anonymous: its generations follow one another by name; use create_unique, with unlink_on_drop(true) perhaps".to_owned();
             return Err(CreateError::NotSupported { what });
         };
+        let options = control.companion_options();
         // What creators have left that died here.
-        let _ = companions::remove_forsaken(own, control.options(), Kind::StreamGeneration);
+        let _ = companions::remove_forsaken(own, &options, Kind::StreamGeneration);
         let dump_bytes = replica.dump_bytes() as u64;
         let [log_bytes, budget, ..] = control.header().geometry;
         let words = (log_bytes / 8).max(dump_bytes.div_ceil(8));
@@ -69,7 +70,7 @@ impl<V: Stored + ?Sized> First<V> {
             return Err(CreateError::InvalidOption { what });
         }
         let place = control.companion(facts.id).expect("it has a place");
-        let blank = Segment::blank(&place, control.options(), bytes)?;
+        let blank = Segment::blank(&place, &options, bytes)?;
         let generation = Generation::build(control, identity, blank, facts, &replica);
         let generation = generation.map_err(|error| match error {
             BuildError::Create(error) => error,
@@ -95,12 +96,6 @@ fn random() -> Result<u64, CreateError> {
         place: "memory".to_owned(),
         source: io::Error::other(error),
     })
-}
-
-fn control_of(segment: &Segment) -> Control<'_> {
-    let layout = segment.layout();
-    let words = Control::words(layout.participants.slots());
-    Control::new(&layout.body[..words], segment.access())
 }
 
 fn segment_bytes(participants: u64) -> Option<u64> {
@@ -199,6 +194,11 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for StreamDict<K,
     fn new(segment: Segment, mut first: First<V>) -> Self {
         let generation = first.generation.take().expect("until it is dropped");
         generation.segment().let_go();
+        if let Some(place) = segment.place() {
+            // Those of a dictionary that had the name before.
+            let options = segment.companion_options();
+            let _ = companions::remove_forsaken(place, &options, Kind::StreamGeneration);
+        }
         let state = State::new(generation, std::mem::take(&mut first.replica));
         let identity = identity_in(&segment);
         Self::from_shared(Shared::new(segment, identity, state))
@@ -237,16 +237,20 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for StreamDict<K,
     }
 
     fn unlink(options: &Options<Self>, name: &str) -> Result<(), UnlinkError> {
+        let options = SegmentOptions {
+            read_only: false,
+            ..options.segment.clone()
+        };
         loop {
-            let control = match Segment::open_of_kind(name, &options.segment, Kind::StreamDict) {
+            let control = match Segment::open_of_kind(name, &options, Kind::StreamDict) {
                 Ok(control) => control,
                 Err(OpenError::NotFound { path }) => return Err(UnlinkError::NotFound { path }),
                 // What cannot be opened can still be removed, and then what belongs to it is forsaken.
                 Err(_) => {
-                    Segment::unlink(name, &options.segment, Kind::StreamDict)?;
-                    let place = Place::new(&options.segment.dir, name).map_err(OpenError::from)?;
+                    Segment::unlink(name, &options, Kind::StreamDict)?;
+                    let place = Place::new(&options.dir, name).map_err(OpenError::from)?;
                     let kind = Kind::StreamGeneration;
-                    let _ = companions::remove_forsaken(&place, &options.segment, kind);
+                    let _ = companions::remove_forsaken(&place, &options, kind);
                     return Ok(());
                 }
             };

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::Position;
 use super::error::StreamError;
-use super::generation::{Facts, Generation, Names};
+use super::generation::{Facts, Generation, NameError, Names};
 use super::replica::Replica;
 use crate::identity::Identity;
 use crate::process;
 use crate::raw::bell::Bell;
 use crate::raw::stream::control::Control;
 use crate::raw::stream::log::{self, LONGEST_PAYLOAD, Next, Room, Tail, record_words};
-use crate::raw::stream::switch::{self, Followed};
+use crate::raw::stream::switch::{self, Followed, Lost};
 use crate::segment::{Blank, Segment};
 use crate::stored::Stored;
 use crate::sync::Access;
@@ -73,6 +73,17 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Why there is no way on.
+    fn lost(&self, lost: Lost<NameError>) -> StreamError {
+        match lost {
+            // Who has unlinked it was killed before it could say so.
+            Lost::Gone if !self.segment.is_current() => StreamError::Unlinked,
+            Lost::Unlinked => StreamError::Unlinked,
+            Lost::Gone => StreamError::Gone,
+            Lost::Failed(error) => error.into(),
+        }
+    }
+
     /// Reserves the pages of a generation.
     fn reserve(&self, facts: &Facts, besides: u64) -> Result<Blank, StreamError> {
         let bytes = facts.segment_bytes();
@@ -87,7 +98,8 @@ impl<'a> Context<'a> {
                     .segment
                     .companion(facts.id)
                     .expect("a control has a name");
-                Segment::blank(&place, self.segment.options(), bytes).map_err(StreamError::Create)
+                let options = self.segment.companion_options();
+                Segment::blank(&place, &options, bytes).map_err(StreamError::Create)
             }
             _ => Err(StreamError::OverBudget {
                 need: need.unwrap_or(u64::MAX),
@@ -189,7 +201,7 @@ impl<V: Stored + ?Sized> State<V> {
         if cx.control.access() == Access::ReadWrite {
             cx.clean_all();
         }
-        let generation = switch::attach(&cx.control, &cx.names())?;
+        let generation = switch::attach(&cx.control, &cx.names()).map_err(|lost| cx.lost(lost))?;
         let replica = generation.load().map_err(StreamError::Open)?;
         let mut state = Self::new(generation, replica);
         state.loads = 1;
@@ -234,7 +246,8 @@ impl<V: Stored + ?Sized> State<V> {
         let before = self.position();
         loop {
             if self.sealed {
-                match switch::follow(&cx.control, &cx.names(), &self.generation)? {
+                let followed = switch::follow(&cx.control, &cx.names(), &self.generation);
+                match followed.map_err(|lost| cx.lost(lost))? {
                     Followed::NotYet => break,
                     followed => self.go_on(followed)?,
                 }
@@ -373,8 +386,8 @@ impl<V: Stored + ?Sized> State<V> {
         let row = cx.control.row(cx.slot()?);
         let names = cx.names();
         let built = Generation::build(cx.segment, cx.identity, blank, facts, &self.replica)?;
-        let followed = switch::elect(&cx.control, &names, row, &self.generation, built)?;
-        self.go_on(followed)?;
+        let followed = switch::elect(&cx.control, &names, row, &self.generation, built);
+        self.go_on(followed.map_err(|lost| cx.lost(lost))?)?;
         cx.bell().ring();
         self.tell(cx);
         Ok(())

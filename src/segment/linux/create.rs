@@ -124,6 +124,7 @@ impl Blank {
             fd: SegmentFd::new(file.into(), &stat),
             mapping,
             header: *header,
+            mode: stat.st_mode & 0o777,
         })
     }
 }

@@ -47,6 +47,7 @@ pub(crate) struct Backing {
     fd: SegmentFd,
     mapping: Mapping,
     header: Header,
+    mode: u32,
 }
 
 impl Backing {
@@ -57,6 +58,11 @@ impl Backing {
 
     pub(crate) fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The permission bits that its file had when it was attached.
+    pub(crate) fn mode(&self) -> u32 {
+        self.mode
     }
 
     pub(super) fn fd(&self) -> &SegmentFd {

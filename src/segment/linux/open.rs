@@ -89,6 +89,7 @@ fn attach(
         fd: SegmentFd::new(file.into(), stat),
         mapping,
         header,
+        mode: stat.st_mode & 0o777,
     })
 }
 
