@@ -5,6 +5,8 @@
 //! body:     log | checksum of the dump | dump
 //! ```
 
+use std::sync::Arc;
+
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::replica::Replica;
@@ -15,7 +17,7 @@ use crate::raw::layout;
 use crate::raw::stream::control::Control;
 use crate::raw::stream::log::{self, Log};
 use crate::raw::stream::switch;
-use crate::segment::{Blank, Plan, Segment, companions};
+use crate::segment::{Blank, Pinned, Plan, Segment, View, companions};
 use crate::stored::Stored;
 use crate::sync::{Ordering::Relaxed, Word};
 
@@ -32,8 +34,14 @@ pub(super) fn control_of(segment: &Segment) -> Control<'_> {
 /// An attached generation.
 #[derive(Debug)]
 pub(super) struct Generation {
-    segment: Segment,
+    log: Pinned<LogView>,
     facts: Facts,
+}
+
+struct LogView;
+
+impl View for LogView {
+    type Of<'a> = Log<'a>;
 }
 
 /// What a generation says of itself.
@@ -134,6 +142,15 @@ pub(super) enum BuildError {
 }
 
 impl Generation {
+    /// One whose facts were checked.
+    fn new(segment: Segment, facts: Facts) -> Self {
+        let log = Pinned::new(Arc::new(segment), |segment| {
+            let words = &segment.layout().body[..facts.log_words as usize];
+            Log::new(words, segment.access())
+        });
+        Self { log, facts }
+    }
+
     /// Makes a generation of reserved pages, with what the replica has as its dump. It has no name yet.
     pub(super) fn build<V: Stored + ?Sized>(
         control: &Segment,
@@ -147,7 +164,7 @@ impl Generation {
         let plan = facts.plan(identity, bytes);
         let segment = Segment::from_blank(blank, place, &control.companion_options(), &plan);
         let segment = segment.map_err(BuildError::Create)?;
-        let generation = Self { segment, facts };
+        let generation = Self::new(segment, facts);
         let mut dump = DumpWriter::new(generation.dump_area());
         let written = replica.dump(|piece| dump.write(piece));
         written
@@ -168,7 +185,7 @@ impl Generation {
             facts.id == id && facts.segment_bytes() == Some(segment.header().bytes)
         });
         match facts {
-            Some(facts) => Ok(Some(Self { segment, facts })),
+            Some(facts) => Ok(Some(Self::new(segment, facts))),
             None => {
                 let what = "its length does not fit what it says of its log and its dump";
                 Err(segment.mismatch(Mismatch::Damaged { what }))
@@ -182,11 +199,11 @@ impl Generation {
 
     /// Bytes of the segment.
     pub(super) fn bytes(&self) -> u64 {
-        self.segment.header().bytes
+        self.segment().header().bytes
     }
 
     pub(super) fn segment(&self) -> &Segment {
-        &self.segment
+        self.log.segment()
     }
 
     /// Words that a record needs which found no room here, at most as many as this log has twice: anybody
@@ -197,13 +214,12 @@ impl Generation {
     }
 
     #[inline(always)]
-    fn log(&self) -> Log<'_> {
-        let words = &self.segment.layout().body[..self.facts.log_words as usize];
-        Log::new(words, self.segment.access())
+    pub(super) fn log(&self) -> &Log<'_> {
+        self.log.get()
     }
 
     fn dump_area(&self) -> &[Word] {
-        let words = &self.segment.layout().body[self.facts.log_words as usize..];
+        let words = &self.segment().layout().body[self.facts.log_words as usize..];
         &words[..1 + (self.facts.dump_bytes as usize).div_ceil(8)]
     }
 
@@ -219,7 +235,7 @@ impl Generation {
             true => Ok(replica),
             false => {
                 let what = "its dump is not what it was when it was written";
-                Err(self.segment.mismatch(Mismatch::Damaged { what }))
+                Err(self.segment().mismatch(Mismatch::Damaged { what }))
             }
         }
     }
@@ -234,9 +250,8 @@ impl switch::Generation for Generation {
         self.facts.previous
     }
 
-    #[inline(always)]
     fn log(&self) -> Log<'_> {
-        Generation::log(self)
+        *Generation::log(self)
     }
 }
 
@@ -269,7 +284,7 @@ impl switch::Generations for Names<'_> {
     }
 
     fn link(&self, generation: &Generation) -> Result<(), NameError> {
-        generation.segment.publish().map_err(NameError::Create)?;
+        generation.segment().publish().map_err(NameError::Create)?;
         // Who takes the name of the control away says so there as well; but it may have been killed in
         // between, or have replaced the file without looking at it.
         if !self.control.is_current() {

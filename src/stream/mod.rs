@@ -22,6 +22,7 @@ pub use self::error::StreamError;
 use self::state::{Context, State};
 pub use self::status::{Status, StreamParticipant};
 pub use self::view::{View, ViewIter};
+use self::view::{value_of, with_key};
 pub use self::write::Transaction;
 use crate::error::UnlinkError;
 use crate::identity::Identity;
@@ -118,6 +119,14 @@ thread_local! {
     static HELD: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Refuses a thread that is at the dictionary of that number already.
+fn refuse_held(number: u64) -> Result<(), StreamError> {
+    match HELD.with_borrow(|held| held.contains(&number)) {
+        true => Err(StreamError::Reentrant),
+        false => Ok(()),
+    }
+}
+
 /// Says that this thread is at a dictionary, as long as it is there. Not to be sent to another thread.
 struct Held {
     number: u64,
@@ -126,14 +135,10 @@ struct Held {
 
 impl Held {
     fn new(number: u64) -> Result<Self, StreamError> {
-        HELD.with_borrow_mut(|held| {
-            if held.contains(&number) {
-                return Err(StreamError::Reentrant);
-            }
-            held.push(number);
-            let here = PhantomData;
-            Ok(Self { number, here })
-        })
+        refuse_held(number)?;
+        HELD.with_borrow_mut(|held| held.push(number));
+        let here = PhantomData;
+        Ok(Self { number, here })
     }
 }
 
@@ -227,6 +232,7 @@ impl<V: Stored + ?Sized> Shared<V> {
     }
 
     /// What this process has, with everything that was appended before this.
+    #[inline]
     fn read(&self) -> Result<ReadGuard<'_, V>, StreamError> {
         let local = self.local()?;
         // (Poisoned by a panic in a closure, which changes nothing.)
@@ -318,7 +324,11 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     where
         V::Owned: Clone,
     {
-        Ok(self.view()?.get(key)?.cloned())
+        // As by a view, but that nobody can come to hold it.
+        refuse_held(self.shared.segment.number())?;
+        let state = self.shared.read()?;
+        let found = with_key::<K, _>(key, |key| of(&state).replica.get(key))?;
+        Ok(found.map(|held| value_of::<V>(held)).transpose()?.cloned())
     }
 
     /// Whether `key` is there.

@@ -217,7 +217,7 @@ impl<V: Stored + ?Sized> State<V> {
     /// Whether there may be anything to read: one load.
     #[inline]
     pub(super) fn has_news(&self) -> bool {
-        let log = switch::Generation::log(&self.generation);
+        let log = self.generation.log();
         match self.sealed {
             false => log.has_news(self.tail),
             true => log.next_generation() != 0,
@@ -252,7 +252,7 @@ impl<V: Stored + ?Sized> State<V> {
                     followed => self.go_on(followed)?,
                 }
             }
-            let log = switch::Generation::log(&self.generation);
+            let log = self.generation.log();
             match log.next(self.tail)? {
                 Next::Nothing => break,
                 Next::Sealed => self.sealed = true,
@@ -325,7 +325,7 @@ impl<V: Stored + ?Sized> State<V> {
             self.build(cx, words)?;
             return Ok(false);
         }
-        let log = switch::Generation::log(&self.generation);
+        let log = self.generation.log();
         let kept = self.room.take().filter(|room| room.fits(changes.len()));
         let Some(room) = kept.or_else(|| log.reserve(changes.len()).ok()) else {
             self.seal(cx, words)?;
@@ -353,7 +353,7 @@ impl<V: Stored + ?Sized> State<V> {
     /// Ends the log, and begins the next one with room for a record of so many words. Everything that can
     /// fail for want of room fails before.
     pub(super) fn seal(&mut self, cx: &Context<'_>, words: usize) -> Result<(), StreamError> {
-        let log = switch::Generation::log(&self.generation);
+        let log = self.generation.log();
         log.want(words);
         cx.clean_all();
         cx.slot()?;
@@ -367,7 +367,7 @@ impl<V: Stored + ?Sized> State<V> {
 
     /// Begins the next log where somebody else has ended this one, unless somebody does so soon.
     fn build(&mut self, cx: &Context<'_>, words: usize) -> Result<(), StreamError> {
-        let log = switch::Generation::log(&self.generation);
+        let log = self.generation.log();
         log.want(words);
         let mebibytes = (self.replica.dump_bytes() >> 20) as u32;
         let deadline = Instant::now() + PATIENCE + PATIENCE_PER_MIB * mebibytes;

@@ -1,7 +1,6 @@
 //! What there is to know of a `StreamDict`.
 
 use super::{Position, StreamDict, StreamError};
-use crate::raw::stream::switch;
 use crate::stored::Stored;
 
 /// What [`StreamDict::status`] tells.
@@ -61,7 +60,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         let participants = participants.collect();
         let view = self.view()?;
         let state = view.state();
-        let log = switch::Generation::log(&state.generation);
+        let log = state.generation.log();
         Ok(Status {
             position: state.position(),
             len: state.replica.len(),
