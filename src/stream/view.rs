@@ -154,7 +154,7 @@ pub(super) fn with_key<K: Stored + ?Sized, R>(
     })
 }
 
-fn key_of<K: Stored + ?Sized>(bytes: &[u8]) -> Result<K::Owned, StreamError> {
+pub(super) fn key_of<K: Stored + ?Sized>(bytes: &[u8]) -> Result<K::Owned, StreamError> {
     replica::decode::<K>(bytes).map_err(|source| StreamError::Decode {
         what: "key",
         source,

@@ -1,13 +1,14 @@
 //! What changes a `StreamDict`.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use hashlink::LinkedHashMap;
+
 use super::record::{self, Change, LONGEST_KEY, LONGEST_VALUE};
 use super::replica::{self, Replica};
-use super::view::{value_of, with_key};
+use super::view::{key_of, value_of, with_key};
 use super::{Held, Position, StreamDict, StreamError};
 use crate::stored::Stored;
 use crate::sync::Access;
@@ -17,7 +18,7 @@ use crate::sync::Access;
 pub struct Transaction<'a, K: ?Sized, V: Stored + ?Sized> {
     replica: &'a Replica<V>,
     /// What the changes have made of each key that they have touched.
-    touched: HashMap<Box<[u8]>, Option<V::Owned>>,
+    touched: LinkedHashMap<Box<[u8]>, Touched<V::Owned>>,
     /// Whether everything else is gone.
     cleared: bool,
     len: usize,
@@ -25,11 +26,19 @@ pub struct Transaction<'a, K: ?Sized, V: Stored + ?Sized> {
     keys: PhantomData<fn() -> *const K>,
 }
 
+/// A key that was touched.
+struct Touched<T> {
+    /// `None`: removed.
+    value: Option<T>,
+    /// Whether it comes behind all keys that were there before.
+    is_last: bool,
+}
+
 impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
     fn new(replica: &'a Replica<V>, changes: &'a mut Vec<u8>) -> Self {
         Self {
             replica,
-            touched: HashMap::new(),
+            touched: LinkedHashMap::new(),
             cleared: false,
             len: replica.len(),
             changes,
@@ -38,8 +47,8 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
     }
 
     pub(super) fn find(&self, key: &[u8]) -> Result<Option<&V::Owned>, StreamError> {
-        if let Some(value) = self.touched.get(key) {
-            return Ok(value.as_ref());
+        if let Some(touched) = self.touched.get(key) {
+            return Ok(touched.value.as_ref());
         }
         let held = self.replica.get(key).filter(|_| !self.cleared);
         held.map(|held| value_of::<V>(held)).transpose()
@@ -47,7 +56,7 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
 
     fn has(&self, key: &[u8]) -> bool {
         match self.touched.get(key) {
-            Some(value) => value.is_some(),
+            Some(touched) => touched.value.is_some(),
             None => !self.cleared && self.replica.get(key).is_some(),
         }
     }
@@ -78,6 +87,20 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
         self.len == 0
     }
 
+    /// Keys and values with the changes so far, in the order in which the keys were inserted.
+    pub fn iter(&self) -> impl Iterator<Item = Result<(K::Owned, &V::Owned), StreamError>> {
+        let old = self.replica.iter().filter(|_| !self.cleared);
+        let old = old.filter_map(|(key, held)| match self.touched.get(key) {
+            None => Some((key, value_of::<V>(held))),
+            Some(touched) if touched.is_last => None,
+            Some(touched) => touched.value.as_ref().map(|value| (key, Ok(value))),
+        });
+        let new = self.touched.iter().filter(|(_, touched)| touched.is_last);
+        let new = new.filter_map(|(key, touched)| Some((key, Ok(touched.value.as_ref()?))));
+        old.chain(new)
+            .map(|(key, value)| Ok((key_of::<K>(key)?, value?)))
+    }
+
     /// Gives `key` a value, whether it is there or not.
     ///
     /// # Errors
@@ -104,8 +127,18 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
             what: "value",
             source,
         })??;
-        self.len += usize::from(!self.has(key));
-        self.touched.insert(key.into(), Some(decoded));
+        let is_new = !self.has(key);
+        self.len += usize::from(is_new);
+        match self.touched.get_mut(key) {
+            Some(touched) if !is_new => touched.value = Some(decoded),
+            _ => {
+                let touched = Touched {
+                    value: Some(decoded),
+                    is_last: is_new,
+                };
+                self.touched.insert(key.into(), touched);
+            }
+        }
         Ok(())
     }
 
@@ -118,7 +151,11 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
             let was_there = self.has(key);
             if was_there {
                 record::write(self.changes, Change::Remove { key });
-                self.touched.insert(key.into(), None);
+                let touched = Touched {
+                    value: None,
+                    is_last: false,
+                };
+                self.touched.insert(key.into(), touched);
                 self.len -= 1;
             }
             was_there
