@@ -7,9 +7,12 @@ cargo build --release --examples
 cargo run --release --quiet --example wordcount
 cargo run --release --quiet --example wordcount -- --kill
 cargo run --release --quiet --example work_queue -- --kill
+cargo run --release --quiet --example cache
+cargo run --release --quiet --example cache -- --kill
 for example in index pool rate_limit spawn work_queue; do
     cargo run --release --quiet --example "$example"
 done
 cargo bench --bench dict -- --test
 cargo bench --bench maps -- --test
 cargo bench --bench ratios -- --test
+cargo bench --bench stream -- --test

@@ -11,6 +11,8 @@ pub struct Status {
     pub position: Position,
     /// Number of keys.
     pub len: usize,
+    /// Bytes of the dump that the current generation began with.
+    pub dump_bytes: u64,
     /// Bytes of the log of the current generation.
     pub log_bytes: u64,
     /// How many of them are taken. (Some by changes that lost against another.)
@@ -64,6 +66,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         Ok(Status {
             position: state.position(),
             len: state.replica.len(),
+            dump_bytes: state.generation.facts().dump_bytes,
             log_bytes: log.arena_words() as u64 * 8,
             log_used: log.used_words() as u64 * 8,
             dumps: state.generation.facts().number.saturating_sub(1),
