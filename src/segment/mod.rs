@@ -468,6 +468,12 @@ impl Segment {
             .is_none_or(|place| self.backing.is_current(place))
     }
 
+    /// Whether its name was taken away, or is another segment's.
+    pub(crate) fn has_lost_its_name(&self) -> bool {
+        let place = self.place.as_ref();
+        place.is_some_and(|place| self.backing.has_lost(place))
+    }
+
     /// Detaches, and tells whether taking the name away went well, if that was to be done.
     pub(crate) fn close(mut self) -> Result<(), UnlinkError> {
         self.unlink_if_due(UNLINK_PATIENCE)

@@ -63,6 +63,10 @@ impl Backing {
         &self.header
     }
 
+    pub(crate) fn has_lost(&self, place: &Place) -> bool {
+        !self.is_current(place)
+    }
+
     pub(crate) fn is_current(&self, place: &Place) -> bool {
         try_open(place).is_ok_and(|current| current.header.instance == self.header.instance)
     }

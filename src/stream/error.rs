@@ -70,6 +70,9 @@ pub enum StreamError {
         "this thread holds a view of the dictionary or is in a transaction on it; use that, or end it before"
     )]
     Reentrant,
+    /// The closure has forked, and this is the child: the change is its parent's to make.
+    #[error("the closure has forked, and this is the child; its parent makes the change")]
+    Forked,
     /// The name could not be taken away when the last handle was closed.
     #[error("the dictionary could not be unlinked: {0}")]
     Unlink(#[source] UnlinkError),

@@ -287,7 +287,7 @@ impl switch::Generations for Names<'_> {
         generation.segment().publish().map_err(NameError::Create)?;
         // Who takes the name of the control away says so there as well; but it may have been killed in
         // between, or have replaced the file without looking at it.
-        if !self.control.is_current() {
+        if self.control.has_lost_its_name() {
             control_of(self.control).unlink();
         }
         Ok(())

@@ -305,7 +305,8 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     }
 
     /// A view of what is there now: for many looks at plain-map speed, all at one state. Other threads of
-    /// this process cannot read on while it is there, nor change anything; other processes can.
+    /// this process cannot read on while it is there, nor change anything; other processes can. (So two threads
+    /// must not each hold a view of one dictionary while they change the other's.)
     ///
     /// Never waits for another process.
     ///

@@ -77,7 +77,7 @@ impl<'a> Context<'a> {
     fn lost(&self, lost: Lost<NameError>) -> StreamError {
         match lost {
             // Who has unlinked it was killed before it could say so.
-            Lost::Gone if !self.segment.is_current() => StreamError::Unlinked,
+            Lost::Gone if self.segment.has_lost_its_name() => StreamError::Unlinked,
             Lost::Unlinked => StreamError::Unlinked,
             Lost::Gone => StreamError::Gone,
             Lost::Failed(error) => error.into(),

@@ -9,7 +9,7 @@ use hashlink::LinkedHashMap;
 use super::record::{self, Change, LONGEST_KEY, LONGEST_VALUE};
 use super::replica::{self, Replica};
 use super::view::{key_of, value_of, with_key};
-use super::{Held, Position, StreamDict, StreamError};
+use super::{Held, Position, StreamDict, StreamError, state};
 use crate::stored::Stored;
 use crate::sync::Access;
 
@@ -210,6 +210,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
             return Err(StreamError::ReadOnly.into());
         }
         let mut changes = Vec::new();
+        let token = state::token()?;
         let mut guard = self.shared.write()?;
         let state = guard.as_mut().expect("of this process");
         loop {
@@ -218,6 +219,9 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
             }
             changes.clear();
             let done = f(&mut Transaction::new(&state.replica, &mut changes))?;
+            if state::token()? != token {
+                return Err(StreamError::Forked.into());
+            }
             // (What changes nothing has happened when everything was read.)
             if changes.is_empty() || state.append(&cx, &changes)? {
                 return Ok(Attempt::Done(done));

@@ -69,6 +69,14 @@ impl Backing {
         &self.fd
     }
 
+    /// Whether the name leads nowhere, or to another segment. (Not if that cannot be told.)
+    pub(crate) fn has_lost(&self, place: &Place) -> bool {
+        match inode_at(&place.path()) {
+            Ok(inode) => inode != self.fd.inode,
+            Err(errno) => errno == Errno::NOENT,
+        }
+    }
+
     /// Whether the name leads to this very segment.
     pub(crate) fn is_current(&self, place: &Place) -> bool {
         inode_at(&place.path()).is_ok_and(|inode| inode == self.fd.inode)
