@@ -205,7 +205,7 @@ impl Blank {
 }
 
 pub(crate) fn blank(_: &Place, _: &SegmentOptions, _: u64) -> Result<Blank, CreateError> {
-    let what = "a StreamDict needs Linux, and a build without the feature portable".to_owned();
+    let what = "the portable backend has no segments that get their name later".to_owned();
     Err(CreateError::NotSupported { what })
 }
 

@@ -167,6 +167,10 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for StreamDict<K,
     }
 
     fn plan(options: &Options<Self>) -> Result<Plan, CreateError> {
+        if cfg!(any(not(target_os = "linux"), feature = "portable")) {
+            let what = "a StreamDict needs Linux, and a build without the feature portable";
+            return Err(CreateError::NotSupported { what: what.into() });
+        }
         let participants = options.segment.participants()?;
         let invalid = |what: String| Err(CreateError::InvalidOption { what });
         if let Some(capacity) = options.capacity {

@@ -225,9 +225,10 @@ impl<T: Kind> Map<T> {
     }
 
     /// Makes the caller a writer, and changes nothing that can be seen: a key gets the value that it has. (Only
-    /// where there is none, one comes and goes.)
+    /// where there is none, one comes and goes.) The last key, which is nobody's who is killed: to replace what
+    /// a recovery has broken could mend it.
     pub(super) fn register(&self) -> Result<(), Failure> {
-        if let Some(&(key, value)) = self.pairs()?.first() {
+        if let Some(&(key, value)) = self.pairs()?.last() {
             let (key, value) = (T::key(key), T::value(value));
             let value = value.borrow();
             let _ = self.0.compare_exchange(key.borrow(), value, value)?;
