@@ -123,3 +123,62 @@ impl<T> fmt::Debug for PerProcess<T> {
 unsafe impl<T: Send> Send for PerProcess<T> {}
 // SAFETY: as above; `push` moves a `T` in by a shared reference, so it must be `Send` as well.
 unsafe impl<T: Send + Sync> Sync for PerProcess<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::thread;
+
+    static ALIVE: AtomicUsize = AtomicUsize::new(0);
+
+    struct Counted(u64);
+
+    impl Counted {
+        fn new(n: u64) -> Self {
+            ALIVE.fetch_add(1, Relaxed);
+            Self(n)
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            ALIVE.fetch_sub(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn each_process_has_its_own_and_sees_what_it_inherits() {
+        let list = PerProcess::new();
+        assert!(list.get(1).is_none() && list.inherited(1).is_none());
+        assert!(list.push(1, Counted::new(10), true).is_ok());
+        assert!(list.push(1, Counted::new(11), true).is_err());
+        assert!(list.push(1, Counted::new(12), false).is_ok());
+        assert_eq!(list.get(1).map(|value| value.0), Some(12));
+        let all: Vec<_> = list.all(1).map(|value| value.0).collect();
+        assert_eq!(all, [12, 10]);
+        // In a child.
+        assert!(list.get(2).is_none());
+        assert_eq!(list.inherited(2).map(|value| value.0), Some(12));
+        assert!(list.push(2, Counted::new(20), true).is_ok());
+        assert_eq!(list.get(2).map(|value| value.0), Some(20));
+        assert_eq!(list.all(1).count(), 2);
+        assert_eq!(ALIVE.load(Relaxed), 3);
+        drop(list);
+        assert_eq!(ALIVE.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn of_threads_that_push_the_only_one_one_does() {
+        for _ in 0..if cfg!(miri) { 5 } else { 200 } {
+            let list = PerProcess::new();
+            let pushed = thread::scope(|scope| {
+                let push = |n| list.push(7, n, true).is_ok();
+                let threads: Vec<_> = (0..4).map(|n| scope.spawn(move || push(n))).collect();
+                let ends = threads.into_iter().map(|thread| thread.join().unwrap());
+                ends.filter(|&pushed| pushed).count()
+            });
+            assert_eq!((pushed, list.all(7).count()), (1, 1));
+        }
+    }
+}
