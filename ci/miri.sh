@@ -27,7 +27,7 @@ if [ $# -gt 0 ]; then
     miri "$many" "$@"
 else
     # Plain functions, and one thread against a model: one seed has seen it all.
-    plain=(raw::hash raw::header raw::map::tags raw::map::tests::a_map)
+    plain=(raw::hash raw::header raw::map::tags raw::map::tests::a_map stream::record)
     miri "" "${plain[@]}"
-    miri "$many" raw:: "${plain[@]/#/--skip=}"
+    miri "$many" raw:: per_process "${plain[@]/#/--skip=}"
 fi

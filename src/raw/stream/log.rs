@@ -245,3 +245,139 @@ impl<'a> Log<'a> {
         usize::try_from(self.words[WANTED].load(Relaxed)).unwrap_or(usize::MAX)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn heap(arena: usize) -> Vec<Word> {
+        (0..HEAD_WORDS + arena).map(|_| Word::new(0)).collect()
+    }
+
+    fn log(words: &[Word]) -> Log<'_> {
+        Log::new(words, Access::ReadWrite)
+    }
+
+    /// All payloads, and the tail behind them.
+    fn read_all(log: &Log<'_>) -> (Vec<Vec<u8>>, Tail) {
+        let (mut found, mut tail) = (Vec::new(), Tail::EMPTY);
+        while let Next::Record(record) = log.next(tail).unwrap() {
+            let mut payload = Vec::new();
+            record.read(&mut payload).unwrap();
+            found.push(payload);
+            tail = record.tail();
+        }
+        (found, tail)
+    }
+
+    #[test]
+    fn what_was_appended_is_read_in_its_order() {
+        let words = heap(100);
+        let log = log(&words);
+        let payloads: [&[u8]; 4] = [b"", b"1", b"12345678", b"123456789"];
+        let mut tail = Tail::EMPTY;
+        for payload in payloads {
+            assert!(!log.has_news(tail));
+            let room = log.reserve(payload.len()).unwrap();
+            tail = log.append(tail, &room, payload).unwrap();
+        }
+        let (found, end) = read_all(&log);
+        assert_eq!((found, end), (payloads.map(<[u8]>::to_vec).to_vec(), tail));
+        assert_eq!(log.used_words(), 2 + 3 + 3 + 4);
+        assert!(log.seal(tail) && !log.seal(tail));
+        assert!(matches!(log.next(tail), Ok(Next::Sealed)));
+    }
+
+    #[test]
+    fn who_has_not_read_everything_appends_nothing() {
+        let words = heap(100);
+        let log = log(&words);
+        let rooms = [log.reserve(8).unwrap(), log.reserve(8).unwrap()];
+        let tail = log.append(Tail::EMPTY, &rooms[0], b"first").unwrap();
+        assert_eq!(log.append(Tail::EMPTY, &rooms[1], b"late"), None);
+        assert!(!log.seal(Tail::EMPTY));
+        // With the same room, once it has.
+        assert!(log.append(tail, &rooms[1], b"now").is_some());
+        let (found, _) = read_all(&log);
+        assert_eq!(found, [b"first".to_vec(), b"now".to_vec()]);
+        assert_eq!(log.elect(7), Ok(()));
+        assert_eq!((log.elect(8), log.next_generation()), (Err(7), 7));
+    }
+
+    #[test]
+    fn room_is_given_out_to_the_last_word_and_no_further() {
+        let words = heap(10);
+        let log = log(&words);
+        assert!(log.reserve(100).is_err(), "too large for it");
+        assert!(log.reserve(8 * 5).is_ok());
+        assert!(log.reserve(8 * 2).is_err(), "one word too many");
+        assert!(log.reserve(8).is_ok());
+        assert_eq!(log.reserve(0).map(drop), Err(Full));
+        assert_eq!(log.used_words(), 10);
+        words[USED].store(u64::MAX, Relaxed);
+        assert!(log.reserve(0).is_err() && log.used_words() == 10, "garbage");
+    }
+
+    #[test]
+    fn what_is_no_record_is_damaged() {
+        let words = heap(10);
+        let log = log(&words);
+        let end = words.len() as u64;
+        for link in [1, 7, end, end + 1, SEAL - 1, 1 << 40] {
+            words[FIRST].store(link, Relaxed);
+            assert!(log.next(Tail::EMPTY).is_err(), "{link}");
+        }
+        // Its header is outside, or its payload is.
+        words[FIRST].store(end - 1, Relaxed);
+        assert!(log.next(Tail::EMPTY).is_err());
+        words[FIRST].store(8, Relaxed);
+        for len in [8 * 8 + 1, 1 << 31, u64::from(u32::MAX)] {
+            words[9].store(len << 32, Relaxed);
+            assert!(log.next(Tail::EMPTY).is_err(), "{len}");
+        }
+        words[9].store(8 << 32 | 1, Relaxed);
+        let Ok(Next::Record(record)) = log.next(Tail::EMPTY) else {
+            panic!("a record");
+        };
+        assert_eq!(record.read(&mut Vec::new()), Err(Damaged), "its checksum");
+    }
+
+    /// Each adds to the sum of all that it has read: so each record is the sum of all before it, and one.
+    #[test]
+    fn racing_appenders_build_on_each_other() {
+        let each = if cfg!(miri) { 4 } else { 500 };
+        let words = heap(2 * each * 4);
+        let log = log(&words);
+        let append = || {
+            let (mut tail, mut last) = (Tail::EMPTY, 0);
+            let mut room = None;
+            for _ in 0..each {
+                loop {
+                    while let Next::Record(record) = log.next(tail).unwrap() {
+                        let mut payload = Vec::new();
+                        record.read(&mut payload).unwrap();
+                        last = u64::from_le_bytes(payload.try_into().unwrap());
+                        tail = record.tail();
+                    }
+                    let own = room.take().unwrap_or_else(|| log.reserve(8).unwrap());
+                    match log.append(tail, &own, &(last + 1).to_le_bytes()) {
+                        Some(behind) => {
+                            (tail, last) = (behind, last + 1);
+                            break;
+                        }
+                        None => room = Some(own),
+                    }
+                }
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(append);
+            append();
+        });
+        let (found, _) = read_all(&log);
+        let expected = (1..=2 * each as u64).map(|n| n.to_le_bytes().to_vec());
+        assert!(found.into_iter().eq(expected));
+    }
+}
