@@ -1,7 +1,9 @@
 //! What the models of `forkmap` share. Empty unless it is built with `--cfg loom`: see `ci/loom.sh`.
 #![cfg(loom)]
 
+pub mod deaths;
 pub mod map;
+pub mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -320,16 +320,13 @@ impl<V: Stored + ?Sized> State<V> {
                 limit: LONGEST_PAYLOAD,
             });
         }
-        let words = record_words(changes.len());
         if self.sealed {
-            self.build(cx, words)?;
-            return Ok(false);
+            return self.build(cx, changes);
         }
         let log = self.generation.log();
         let kept = self.room.take().filter(|room| room.fits(changes.len()));
         let Some(room) = kept.or_else(|| log.reserve(changes.len()).ok()) else {
-            self.seal(cx, words)?;
-            return Ok(false);
+            return self.seal(cx, changes);
         };
         let Some(tail) = log.append(self.tail, &room, changes) else {
             self.room = Some(room);
@@ -345,52 +342,79 @@ impl<V: Stored + ?Sized> State<V> {
     /// Begins a new generation, or finds that somebody else does.
     pub(super) fn dump(&mut self, cx: &Context<'_>) -> Result<(), StreamError> {
         match self.sealed {
-            true => self.build(cx, 0),
-            false => self.seal(cx, 0),
-        }
+            true => self.build(cx, &[])?,
+            false => self.seal(cx, &[])?,
+        };
+        Ok(())
     }
 
-    /// Ends the log, and begins the next one with room for a record of so many words. Everything that can
-    /// fail for want of room fails before.
-    pub(super) fn seal(&mut self, cx: &Context<'_>, words: usize) -> Result<(), StreamError> {
+    /// Ends the log, and begins the next one with `changes`: whether they were made. Everything that can fail
+    /// for want of room fails before.
+    fn seal(&mut self, cx: &Context<'_>, changes: &[u8]) -> Result<bool, StreamError> {
         let log = self.generation.log();
+        let words = record_words(changes.len());
         log.want(words);
         cx.clean_all();
         cx.slot()?;
         let (facts, blank) = cx.next(self, words)?;
-        if log.seal(self.tail) {
-            self.sealed = true;
-            self.stand(cx, facts, blank)?;
+        if !log.seal(self.tail) {
+            return Ok(false);
         }
-        Ok(())
+        self.sealed = true;
+        self.stand(cx, facts, blank, changes)
     }
 
     /// Begins the next log where somebody else has ended this one, unless somebody does so soon.
-    fn build(&mut self, cx: &Context<'_>, words: usize) -> Result<(), StreamError> {
+    fn build(&mut self, cx: &Context<'_>, changes: &[u8]) -> Result<bool, StreamError> {
         let log = self.generation.log();
+        let words = record_words(changes.len());
         log.want(words);
         let mebibytes = (self.replica.dump_bytes() >> 20) as u32;
         let deadline = Instant::now() + PATIENCE + PATIENCE_PER_MIB * mebibytes;
         let elected = || (log.next_generation() != 0).then_some(());
         if cx.bell().wait(elected, Some(deadline)).is_some() {
-            return Ok(());
+            return Ok(false);
         }
         cx.clean_all();
         cx.slot()?;
         let (facts, blank) = cx.next(self, words)?;
-        self.stand(cx, facts, blank)
+        self.stand(cx, facts, blank, changes)
     }
 
-    /// Stands for election with what this process has read, which is all.
-    fn stand(&mut self, cx: &Context<'_>, facts: Facts, blank: Blank) -> Result<(), StreamError> {
-        let row = cx.control.row(cx.slot()?);
-        let names = cx.names();
+    /// Stands for election with what this process has read, which is all, and with `changes` as the first
+    /// record of the new log: whether they were made. So every generation that somebody begins because he has
+    /// found no room is somebody's change: however large the records are, writers do not take each other's room
+    /// in turns for ever.
+    fn stand(
+        &mut self,
+        cx: &Context<'_>,
+        facts: Facts,
+        blank: Blank,
+        changes: &[u8],
+    ) -> Result<bool, StreamError> {
+        let slot = cx.slot()?;
+        let row = cx.control.row(slot);
+        if row.candidate() != 0 {
+            // Of the last one in this slot: it could not be told whether that has won.
+            cx.clean(slot);
+        }
         let built = Generation::build(cx.segment, cx.identity, blank, facts, &self.replica)?;
-        let followed = switch::elect(&cx.control, &names, row, &self.generation, built);
+        let mut first = None;
+        if !changes.is_empty() {
+            let room = built.log().reserve(changes.len());
+            let room = room.expect("it was made for this record");
+            first = built.log().append(Tail::EMPTY, &room, changes);
+        }
+        let followed = switch::elect(&cx.control, &cx.names(), row, &self.generation, built);
         self.go_on(followed.map_err(|lost| cx.lost(lost))?)?;
+        let has_won = self.generation.facts().id == facts.id;
+        if let (true, Some(tail)) = (has_won, first) {
+            (self.tail, self.records) = (tail, 1);
+            self.replica.apply(changes)?;
+        }
         cx.bell().ring();
         self.tell(cx);
-        Ok(())
+        Ok(has_won && first.is_some())
     }
 }
 

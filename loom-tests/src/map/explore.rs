@@ -1,25 +1,11 @@
 //! Scenes under every schedule, and with every death.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use super::Scene;
-use super::play::{Deaths, Play};
+use super::play::Play;
+use crate::deaths::{Deaths, at_each_write};
 use crate::{report, run};
-
-/// Deaths in the models are no news.
-fn be_quiet_about_deaths() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            let cause = info.payload();
-            if cause.is::<&str>() || cause.is::<String>() {
-                usual(info);
-            }
-        }));
-    });
-}
 
 /// Explores a scene in which nobody is killed, with one bucket a line and with two.
 pub fn explore_scene(name: &str, bound: Option<usize>, at_least: usize, scene: &Scene) {
@@ -60,12 +46,11 @@ fn report_deaths(
     scenes: &[Scene],
     recoverers: usize,
 ) {
-    be_quiet_about_deaths();
     report(name, bound, at_least, || {
         let explore = |scene: &Scene| {
-            let deaths = || vec![0; scene.mortals() + recoverers];
-            let one = |scene| kill(&Play::<1>::new(scene), bound, deaths(), 0).0;
-            let two = |scene| kill(&Play::<2>::new(scene), bound, deaths(), 0).0;
+            let mortals = scene.mortals() + recoverers;
+            let one = |scene| kill::<1>(scene, bound, mortals);
+            let two = |scene| kill::<2>(scene, bound, mortals);
             let schedules = one(scene.clone()) + two(scene.clone());
             match scene.actors.len() {
                 1 => schedules,
@@ -76,34 +61,11 @@ fn report_deaths(
     });
 }
 
-/// Explores with all deaths from number `from` on at each write that there is: how many schedules there
-/// were, and who was killed in any of them.
-fn kill<const LINE: usize>(
-    play: &Arc<Play<LINE>>,
-    bound: Option<usize>,
-    mut before: Vec<usize>,
-    from: usize,
-) -> (usize, Vec<bool>) {
-    if from == before.len() {
-        let deaths = Deaths::new(&before);
-        let (play, counted) = (Arc::clone(play), Arc::clone(&deaths));
-        let schedules = run(bound, move || play.perform(&deaths));
-        let died = counted.died.iter().map(|died| died.load(Relaxed));
-        return (schedules, died.collect());
-    }
-    let mut schedules = 0;
-    let mut anybody = vec![false; before.len()];
-    for write in 0.. {
-        before[from] = write;
-        let (more, died) = kill(play, bound, before.clone(), from + 1);
-        schedules += more;
-        anybody
-            .iter_mut()
-            .zip(&died)
-            .for_each(|(any, died)| *any |= died);
-        if !died[from] {
-            break;
-        }
-    }
-    (schedules, anybody)
+/// Explores with the deaths of `mortals` at each write that there is: how many schedules there were.
+fn kill<const LINE: usize>(scene: Scene, bound: Option<usize>, mortals: usize) -> usize {
+    let play = Play::<LINE>::new(scene);
+    at_each_write(mortals, &mut |deaths| {
+        let (play, deaths) = (Arc::clone(&play), Arc::clone(deaths));
+        run(bound, move || play.perform(&deaths))
+    })
 }

@@ -1,9 +1,8 @@
 //! One performance of a scene.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use forkmap::model::{Access, death};
+use forkmap::model::Access;
 use loom::sync::atomic::Ordering::SeqCst;
 
 use super::Step::{self, Get, IfTold, Insist, Recover, Tell, Visit};
@@ -11,38 +10,8 @@ use super::history::Outcome::{self, Killed};
 use super::history::{Event, Events, Model, after, is_explained};
 use super::stage::Stage;
 use super::{Actor, FIRST_SPREAD, Key, Scene, reader};
+use crate::deaths::Deaths;
 use crate::{join, run, spawn};
-
-/// Before which of its writes each mortal is killed, by its number as a writer; and behind those, each
-/// who recovers somebody, if that is to be killed as well.
-#[derive(Debug)]
-pub(super) struct Deaths {
-    before: Vec<usize>,
-    /// Whether any of them was reached by that.
-    pub(super) died: Vec<AtomicBool>,
-}
-
-impl Deaths {
-    pub(super) fn new(before: &[usize]) -> Arc<Self> {
-        Arc::new(Self {
-            before: before.to_vec(),
-            died: before.iter().map(|_| AtomicBool::new(false)).collect(),
-        })
-    }
-
-    /// Runs `f`, and kills it as is meant for `who`.
-    fn kill(&self, who: usize, f: impl FnOnce()) -> Option<()> {
-        let Some(&before) = self.before.get(who) else {
-            f();
-            return Some(());
-        };
-        let survived = death::kill_before(before, f);
-        if survived.is_none() {
-            self.died[who].store(true, Relaxed);
-        }
-        survived
-    }
-}
 
 /// One thread in one performance.
 struct Player<'a, const LINE: usize> {
@@ -56,7 +25,8 @@ struct Player<'a, const LINE: usize> {
 }
 
 impl<const LINE: usize> Player<'_, LINE> {
-    /// Plays it to the end: what it knows then.
+    /// Plays it to the end: what it knows then. The mortals are killed by their number as a writer, and behind
+    /// them each who recovers somebody, if that is to be killed as well.
     fn play(mut self, deaths: &Deaths) -> u64 {
         let Actor {
             writer,
