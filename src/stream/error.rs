@@ -40,7 +40,7 @@ pub enum StreamError {
     /// The next generation, which has to begin, would make the dictionary larger than it may be. Smaller
     /// changes may still fit, and removals make room.
     #[error(
-        "{need} bytes would be in use, and the budget is {budget}; remove something, or create the dictionary with a larger option budget"
+        "{need} bytes would be in use, and the budget is {budget}; remove something if the log has room for that, or create the dictionary with a larger option budget"
     )]
     OverBudget {
         /// Bytes of all segments of the dictionary while one generation follows another.

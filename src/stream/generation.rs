@@ -181,9 +181,12 @@ impl Generation {
             Err(OpenError::NotFound { .. }) => return Ok(None),
             opened => opened?,
         };
-        let facts = Facts::from_geometry(segment.header().geometry).filter(|facts| {
-            facts.id == id && facts.segment_bytes() == Some(segment.header().bytes)
-        });
+        let facts = Some(segment.header().geometry)
+            .filter(|_| segment.header().participants == PARTICIPANTS)
+            .and_then(Facts::from_geometry)
+            .filter(|facts| {
+                facts.id == id && facts.segment_bytes() == Some(segment.header().bytes)
+            });
         match facts {
             Some(facts) => Ok(Some(Self::new(segment, facts))),
             None => {

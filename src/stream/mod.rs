@@ -152,7 +152,8 @@ impl Drop for Held {
 /// A position in the stream of changes: a cursor that any process understands.
 ///
 /// Later ones are greater. That of the end of a generation and that of the start of the next mean the same,
-/// and are not equal: ask [`StreamDict::is_at`].
+/// and are not equal: ask [`StreamDict::is_at`]. (Once a generation has begun with nothing between it and the one
+/// before that was begun by [`StreamDict::dump`], an older position counts as passed.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The number of the generation, from 1.

@@ -98,6 +98,11 @@ fn random() -> Result<u64, CreateError> {
     })
 }
 
+/// Whether a control is as long as its number of participants says.
+fn is_whole(control: &Segment) -> bool {
+    segment_bytes(control.header().participants) == Some(control.header().bytes)
+}
+
 fn segment_bytes(participants: u64) -> Option<u64> {
     layout::segment_bytes(participants, Control::words(participants as usize) as u64)
 }
@@ -115,7 +120,8 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Options<StreamDict<K, V>> {
 
     /// How many bytes of shared memory the dictionary may take, with both generations while one follows
     /// the other: no limit unless set. A change that would need more is
-    /// [`StreamError::OverBudget`](crate::StreamError::OverBudget), and does not happen.
+    /// [`StreamError::OverBudget`](crate::StreamError::OverBudget), and does not happen. Neither does a removal
+    /// then, where the log has no room for it: leave some room for that.
     pub fn budget(&mut self, bytes: u64) -> &mut Self {
         self.budget = Some(bytes);
         self
@@ -210,10 +216,14 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for StreamDict<K,
 
     fn attach(_: &Options<Self>, segment: Segment) -> Result<Self, OpenError> {
         let damaged = |what| Err(segment.mismatch(Mismatch::Damaged { what }));
+        if segment.place().is_none() {
+            let what = "a StreamDict has no use for a descriptor, because its generations follow one another by name; open it by its name";
+            return Err(OpenError::NotSupported { what: what.into() });
+        }
         let [_, _, 0, 0, 0, 0, 0, 0] = segment.header().geometry else {
             return damaged("its geometry has words that mean nothing");
         };
-        if segment_bytes(segment.header().participants) != Some(segment.header().bytes) {
+        if !is_whole(&segment) {
             return damaged("its length does not fit its number of participants");
         }
         let identity = identity_in(&segment);
@@ -247,10 +257,10 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for StreamDict<K,
         };
         loop {
             let control = match Segment::open_of_kind(name, &options, Kind::StreamDict) {
-                Ok(control) => control,
+                Ok(control) if is_whole(&control) => control,
                 Err(OpenError::NotFound { path }) => return Err(UnlinkError::NotFound { path }),
                 // What cannot be opened can still be removed, and then what belongs to it is forsaken.
-                Err(_) => {
+                Ok(_) | Err(_) => {
                     Segment::unlink(name, &options, Kind::StreamDict)?;
                     let place = Place::new(&options.dir, name).map_err(OpenError::from)?;
                     let kind = Kind::StreamGeneration;

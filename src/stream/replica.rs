@@ -17,32 +17,43 @@ pub(super) enum Held<V: Stored + ?Sized> {
         /// How many bytes its stored form has.
         bytes: usize,
     },
+    /// Somebody else wrote it in another form than this program does.
+    Foreign { value: V::Owned, stored: Box<[u8]> },
     /// Somebody else wrote what this program cannot decode.
     Unreadable(Box<[u8]>),
 }
 
 impl<V: Stored + ?Sized> Held<V> {
-    fn new(bytes: &[u8]) -> Self {
-        match decode::<V>(bytes) {
-            Ok(value) => Self::Value {
+    fn new(stored: &[u8]) -> Self {
+        let Ok(value) = decode::<V>(stored) else {
+            return Self::Unreadable(stored.into());
+        };
+        // What goes into the dump is what was written: found out now, because in the middle of a switch it
+        // would be too late.
+        let is_own = V::encode(value.borrow(), |bytes| bytes == stored);
+        match is_own.is_ok_and(|is_own| is_own) {
+            true => Self::Value {
                 value,
-                bytes: bytes.len(),
+                bytes: stored.len(),
             },
-            Err(_) => Self::Unreadable(bytes.into()),
+            false => Self::Foreign {
+                value,
+                stored: stored.into(),
+            },
         }
     }
 
     fn bytes(&self) -> usize {
         match self {
             Self::Value { bytes, .. } => *bytes,
-            Self::Unreadable(bytes) => bytes.len(),
+            Self::Foreign { stored, .. } | Self::Unreadable(stored) => stored.len(),
         }
     }
 
     /// The value, or why it is none.
     pub(super) fn value(&self) -> Result<&V::Owned, CodecError> {
         match self {
-            Self::Value { value, .. } => Ok(value),
+            Self::Value { value, .. } | Self::Foreign { value, .. } => Ok(value),
             Self::Unreadable(bytes) => match decode::<V>(bytes) {
                 Err(error) => Err(error),
                 // It makes up its mind.
@@ -139,7 +150,7 @@ impl<V: Stored + ?Sized> Replica<V> {
             let mut put = |value: &[u8]| record::write(&mut bytes, Change::Put { key, value });
             match held {
                 Held::Value { value, .. } => V::encode(value.borrow(), put)?,
-                Held::Unreadable(value) => put(value),
+                Held::Foreign { stored, .. } | Held::Unreadable(stored) => put(stored),
             }
             piece(&bytes);
         }

@@ -172,6 +172,8 @@ pub(super) struct State<V: Stored + ?Sized> {
     pub(super) replica: Replica<V>,
     tail: Tail,
     pub(super) records: u64,
+    /// Words of the records.
+    words: usize,
     /// Whether the log ends here.
     sealed: bool,
     /// Room in the log that was not used yet.
@@ -189,6 +191,7 @@ impl<V: Stored + ?Sized> State<V> {
             replica,
             tail: Tail::EMPTY,
             records: 0,
+            words: 0,
             sealed: false,
             room: None,
             buffer: Vec::new(),
@@ -257,8 +260,9 @@ impl<V: Stored + ?Sized> State<V> {
                 Next::Nothing => break,
                 Next::Sealed => self.sealed = true,
                 Next::Record(record) => {
-                    // (No log has so many records: one that goes round in circles.)
-                    if self.records == log.most_records() {
+                    let words = self.words + record.words();
+                    if words > log.arena_words() {
+                        // It goes round in circles.
                         return Err(StreamError::Damaged);
                     }
                     self.buffer.clear();
@@ -266,6 +270,7 @@ impl<V: Stored + ?Sized> State<V> {
                     let tail = record.tail();
                     self.replica.apply(&self.buffer)?;
                     (self.tail, self.records) = (tail, self.records + 1);
+                    self.words = words;
                 }
             }
         }
@@ -306,7 +311,8 @@ impl<V: Stored + ?Sized> State<V> {
         if let Some(replica) = replica {
             self.replica = replica;
         }
-        (self.tail, self.records, self.sealed, self.room) = (Tail::EMPTY, 0, false, None);
+        (self.tail, self.records, self.words) = (Tail::EMPTY, 0, 0);
+        (self.sealed, self.room) = (false, None);
         Ok(())
     }
 
@@ -333,6 +339,7 @@ impl<V: Stored + ?Sized> State<V> {
             return Ok(false);
         };
         (self.tail, self.records) = (tail, self.records + 1);
+        self.words += record_words(changes.len());
         cx.bell().ring();
         self.replica.apply(changes)?;
         self.tell(cx);
@@ -409,7 +416,7 @@ impl<V: Stored + ?Sized> State<V> {
         self.go_on(followed.map_err(|lost| cx.lost(lost))?)?;
         let has_won = self.generation.facts().id == facts.id;
         if let (true, Some(tail)) = (has_won, first) {
-            (self.tail, self.records) = (tail, 1);
+            (self.tail, self.records, self.words) = (tail, 1, record_words(changes.len()));
             self.replica.apply(changes)?;
         }
         cx.bell().ring();

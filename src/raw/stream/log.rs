@@ -80,6 +80,11 @@ impl Record<'_> {
         self.tail
     }
 
+    /// How many words it takes.
+    pub fn words(&self) -> usize {
+        record_words(self.payload.len())
+    }
+
     /// Copies the payload to the end of `out`, and checks it.
     pub fn read(&self, out: &mut Vec<u8>) -> Result<(), Damaged> {
         let start = out.len();
@@ -135,11 +140,6 @@ impl<'a> Log<'a> {
     pub fn used_words(&self) -> usize {
         // Relaxed: a figure for people.
         (self.words[USED].load(Relaxed) as usize).min(self.arena_words())
-    }
-
-    /// More records than there is room for.
-    pub fn most_records(&self) -> u64 {
-        (self.arena_words() / RECORD_WORDS) as u64
     }
 
     /// Whether something stands behind `tail`: one load.

@@ -107,8 +107,11 @@ pub fn follow<S: Generations>(
             enter(control, names, &next);
             Ok(Followed::Next(next))
         }
-        // Later ones have come since.
-        None => attach(control, names).map(Followed::Later),
+        // Later ones have come since: or it is gone, and nobody was led to it.
+        None => match attach(control, names)? {
+            later if later.id() == sealed.id() => Err(Lost::Gone),
+            later => Ok(Followed::Later(later)),
+        },
     }
 }
 

@@ -1,0 +1,142 @@
+//! The option budget: what would need more does not happen, and the rest goes on.
+
+use forkmap::{CreateError, StreamDict, StreamError};
+
+use crate::samples::{Place, entries};
+
+/// What it would take, if it is more than there may be.
+fn over<T>(result: Result<T, StreamError>) -> Option<u64> {
+    match result {
+        Ok(_) => None,
+        Err(StreamError::OverBudget { need, budget }) => {
+            assert!(need > budget, "{need} {budget}");
+            Some(need)
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn dict(place: &Place, log_bytes: u64, budget: u64) -> StreamDict<u64, [u8]> {
+    let mut options = place.options();
+    options.log_bytes(log_bytes).budget(budget);
+    options.create("dict").unwrap()
+}
+
+#[test]
+fn a_change_that_would_need_too_much_does_not_happen() {
+    let place = Place::new();
+    let dict = dict(&place, 4096, 100_000);
+    let other = place.open::<u64, [u8]>();
+    dict.set(&1, b"one").unwrap();
+    let before = (dict.position().unwrap(), place.files());
+    assert_eq!(dict.status().unwrap().budget, 100_000);
+    for _ in 0..3 {
+        for dict in [&dict, &other] {
+            let need = over(dict.set(&2, &[0; 100_000])).expect("too large");
+            assert!((108_000..150_000).contains(&need), "{need}");
+        }
+    }
+    assert_eq!((dict.position().unwrap(), place.files()), before);
+    let error = dict.set(&2, &[0; 200_000]).unwrap_err().to_string();
+    assert!(
+        error.contains("and the budget is 100000; remove something"),
+        "{error}"
+    );
+    let both = dict.extend([(&3, &b"three"[..]), (&2, &[0; 100_000])]);
+    assert!(over(both).is_some());
+    assert_eq!(entries(&dict).len(), 1, "all or nothing");
+    // A smaller one goes, in the log that there is and in the next one.
+    dict.set(&2, b"two").unwrap();
+    dict.set(&3, &[3; 30_000]).unwrap();
+    other.set(&4, &[4; 5000]).unwrap();
+    assert_eq!(other.get(&3).unwrap(), Some(vec![3; 30_000]));
+    assert!(dict.status().unwrap().memory <= 100_000);
+}
+
+#[test]
+fn removals_make_room_again() {
+    for (log_bytes, size) in [(4096, 1000), (8192, 500), (65_536, 3000)] {
+        let place = Place::new();
+        let dict = dict(&place, log_bytes, 262_144);
+        let fill = |from: u64| {
+            let mut full = (from..).map(|n| over(dict.set(&n, &vec![n as u8; size])));
+            let all = full.position(|need| need.is_some()).unwrap() as u64;
+            assert!(dict.status().unwrap().memory <= 262_144);
+            from + all
+        };
+        let most = fill(0);
+        assert!(most >= 20, "{most}");
+        assert!(
+            over(dict.set(&most, &vec![0; size])).is_some(),
+            "it stays so"
+        );
+        assert_eq!(dict.len().unwrap() as u64, most);
+        for n in 0..most {
+            assert_eq!(dict.get(&n).unwrap(), Some(vec![n as u8; size]));
+        }
+        // One record, and short: so it fits where the last one did not.
+        dict.transaction(|tx| {
+            tx.clear();
+            tx.set(&0, b"")
+        })
+        .unwrap();
+        let again = fill(1);
+        assert!(again > most / 2, "{again} {most}");
+        assert_eq!(dict.len().unwrap() as u64, again);
+        assert_eq!(place.files().len(), 2);
+    }
+}
+
+#[test]
+fn the_budget_counts_both_generations_while_one_follows_the_other() {
+    let place = Place::new();
+    let control = place.options::<u64, [u8]>().required_bytes().unwrap();
+    // Two of the smallest generations, and one byte less than that.
+    let fits = control + 2 * 4096;
+    let mut options = place.options::<u64, [u8]>();
+    let created = options.log_bytes(0).budget(fits - 1).create("dict");
+    let dict = created.unwrap();
+    assert_eq!(over(dict.dump()), Some(fits));
+    assert_eq!(
+        over(dict.set(&1, b"")),
+        Some(fits),
+        "its log has no room at all"
+    );
+    options.unlink("dict").unwrap();
+    let dict = options.budget(fits).create("dict").unwrap();
+    dict.dump().unwrap();
+    dict.set(&1, b"").unwrap();
+    assert_eq!(dict.get(&1).unwrap(), Some(vec![]));
+    // The first alone must fit at creation.
+    let error = options.budget(control + 4095).create("other").unwrap_err();
+    let CreateError::InvalidOption { what } = &error else {
+        panic!("{error}");
+    };
+    assert!(
+        what.contains(&format!("it must be {} at least", control + 4096)),
+        "{what}"
+    );
+    let large = [(1_u64, vec![0; 50_000])];
+    assert!(options.budget(50_000).create_with("other", large).is_err());
+    assert_eq!(place.files().len(), 2);
+}
+
+/// A log that is as long as the dump is a wish: a shorter one does, where there is no room for that.
+#[test]
+fn a_shorter_log_is_taken_where_there_is_no_room_for_a_long_one() {
+    let place = Place::new();
+    let control = place.options::<u64, [u8]>().required_bytes().unwrap();
+    let dict = dict(&place, 1024, control + 220_000);
+    for n in 0..4 {
+        dict.set(&n, &vec![1; 20_000]).unwrap();
+    }
+    dict.dump().unwrap();
+    dict.dump().unwrap();
+    let status = dict.status().unwrap();
+    assert!(
+        status.log_bytes < 80_000 && status.memory > 80_000,
+        "{status:?}"
+    );
+    assert_eq!(dict.len().unwrap(), 4);
+    dict.set(&9, b"more").unwrap();
+}
