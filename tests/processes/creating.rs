@@ -21,6 +21,9 @@ use crate::{Role, command, run, spawn, test, wait_all};
 /// How a child ends that finds the name taken.
 const TAKEN: i32 = 3;
 
+/// The role of a child that does one thing in a directory.
+const ROLE: &str = "create-in";
+
 pub(crate) const ROLES: &[Role] = &[
     ("join", |args| {
         let dict = AtomicDict::open_or_create(&args[0], 5000).unwrap();
@@ -60,7 +63,7 @@ pub(crate) const ROLES: &[Role] = &[
         let dict = AtomicDict::open(&args[0]).unwrap();
         assert_eq!(dict.load(1), 7);
     }),
-    ("create-in", |args| {
+    (ROLE, |args| {
         let mut options = AtomicDict::options();
         options.dir(&args[1]).capacity(1000);
         // Here the parent starts to count.
@@ -190,7 +193,7 @@ fn killed_creators() {
             options.dir(dir.path());
             let old = (verb == "create_or_replace" || verb == "unlink")
                 .then(|| options.create("victim").unwrap().instance_id());
-            let finished = kill_at_system_call(verb, dir.path(), points);
+            let finished = kill_at_system_call(ROLE, verb, dir.path(), points);
             let names: Vec<_> = fs::read_dir(dir.path())
                 .unwrap()
                 .map(|e| e.unwrap().file_name())
@@ -227,7 +230,7 @@ fn stopped_unlinkers() {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let mut options = AtomicDict::options();
         options.dir(dir.path());
-        let Some(stopped) = run_to_system_call("unlink_on_drop", dir.path(), points) else {
+        let Some(stopped) = run_to_system_call(ROLE, "unlink_on_drop", dir.path(), points) else {
             break;
         };
         let rival = options.create_or_replace("victim");
@@ -286,7 +289,7 @@ fn header_before_name() {
 /// The system calls of a child in its role, by number.
 #[cfg(target_arch = "x86_64")]
 fn system_calls(verb: &str, dir: &Path) -> Vec<i64> {
-    let pid = run_to_system_call(verb, dir, 0).unwrap();
+    let pid = run_to_system_call(ROLE, verb, dir, 0).unwrap();
     let mut calls = Vec::new();
     loop {
         // Entry and exit of each call.
@@ -306,8 +309,8 @@ fn system_calls(verb: &str, dir: &Path) -> Vec<i64> {
 
 /// Runs a child to its `n`-th stop at a system call (entry or exit) and kills it there. `true` if it
 /// ended before.
-fn kill_at_system_call(verb: &str, dir: &Path, n: usize) -> bool {
-    let Some(pid) = run_to_system_call(verb, dir, n) else {
+pub(crate) fn kill_at_system_call(role: &str, verb: &str, dir: &Path, n: usize) -> bool {
+    let Some(pid) = run_to_system_call(role, verb, dir, n) else {
         return true;
     };
     ptrace::kill(pid).unwrap();
@@ -322,8 +325,8 @@ fn kill_at_system_call(verb: &str, dir: &Path, n: usize) -> bool {
 
 /// Starts a child and has it stop at the `n`-th entry or exit of a system call. `None` if it ends
 /// before.
-fn run_to_system_call(verb: &str, dir: &Path, n: usize) -> Option<Pid> {
-    let mut command = command("create-in", &[verb, dir.to_str().unwrap()]);
+pub(crate) fn run_to_system_call(role: &str, verb: &str, dir: &Path, n: usize) -> Option<Pid> {
+    let mut command = command(role, &[verb, dir.to_str().unwrap()]);
     command.stderr(Stdio::null());
     // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
     unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };

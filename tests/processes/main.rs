@@ -46,6 +46,24 @@ mod resources;
 #[cfg(not(feature = "portable"))]
 mod stepping;
 #[cfg(not(feature = "portable"))]
+mod streams;
+#[cfg(not(feature = "portable"))]
+mod streams_forked;
+#[cfg(not(feature = "portable"))]
+mod streams_full;
+#[cfg(not(feature = "portable"))]
+mod streams_killed;
+#[cfg(not(feature = "portable"))]
+mod streams_names;
+#[cfg(not(feature = "portable"))]
+mod streams_read;
+#[cfg(not(feature = "portable"))]
+mod streams_readers;
+#[cfg(not(feature = "portable"))]
+mod streams_stepping;
+#[cfg(not(feature = "portable"))]
+mod streams_waiting;
+#[cfg(not(feature = "portable"))]
 mod waiting;
 
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -78,6 +96,15 @@ fn main() -> ExitCode {
             registering::ROLES,
             resources::ROLES,
             stepping::ROLES,
+            streams::ROLES,
+            streams_forked::ROLES,
+            streams_full::ROLES,
+            streams_killed::ROLES,
+            streams_names::ROLES,
+            streams_read::ROLES,
+            streams_readers::ROLES,
+            streams_stepping::ROLES,
+            streams_waiting::ROLES,
             waiting::ROLES,
         ]
         .concat(),
@@ -99,6 +126,15 @@ fn main() -> ExitCode {
             registering::tests(),
             resources::tests(),
             stepping::tests(),
+            streams::tests(),
+            streams_forked::tests(),
+            streams_full::tests(),
+            streams_killed::tests(),
+            streams_names::tests(),
+            streams_read::tests(),
+            streams_readers::tests(),
+            streams_stepping::tests(),
+            streams_waiting::tests(),
             waiting::tests(),
         ]
         .into_iter()

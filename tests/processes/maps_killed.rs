@@ -30,7 +30,7 @@ pub(crate) const ROLES: &[Role] = &[
 ];
 
 /// How many kills: more by hand.
-fn kills(default: u64) -> String {
+pub(crate) fn kills(default: u64) -> String {
     let asked = std::env::var("FORKMAP_KILLS");
     asked.unwrap_or_else(|_| default.to_string())
 }

@@ -77,7 +77,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 /// Calls `work` with a fresh tmpfs in a mount namespace of this process's own.
-fn on_tmpfs(options: &str, work: fn(&Path)) {
+pub(crate) fn on_tmpfs(options: &str, work: fn(&Path)) {
     let dir = tempfile::tempdir().unwrap();
     let nothing = None::<&str>;
     let mounted = unshare(CloneFlags::CLONE_NEWNS)
@@ -106,11 +106,11 @@ fn on_tmpfs(options: &str, work: fn(&Path)) {
     let _ = nix::mount::umount(dir.path());
 }
 
-fn entries(dir: &Path) -> usize {
+pub(crate) fn entries(dir: &Path) -> usize {
     fs::read_dir(dir).unwrap().count()
 }
 
-fn free(dir: &Path) -> u64 {
+pub(crate) fn free(dir: &Path) -> u64 {
     let stat = nix::sys::statvfs::statvfs(dir).unwrap();
     stat.blocks_available() * stat.fragment_size()
 }
