@@ -120,7 +120,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Options<StreamDict<K, V>> {
 
     /// How many bytes of shared memory the dictionary may take, with both generations while one follows
     /// the other: no limit unless set. A change that would need more is
-    /// [`StreamError::OverBudget`](crate::StreamError::OverBudget), and does not happen. Neither does a removal
+    /// [`StreamError::OverBudget`], and does not happen. Neither does a removal
     /// then, where the log has no room for it: leave some room for that.
     pub fn budget(&mut self, bytes: u64) -> &mut Self {
         self.budget = Some(bytes);
