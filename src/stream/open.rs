@@ -318,7 +318,8 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     }
 
     /// Takes the name away from the dictionary that has it, and removes its generations. Who has it open can
-    /// go on to read, and to write until the log is full.
+    /// go on until the log is full; from then on everything is [`StreamError::Unlinked`], reading as well for those
+    /// who have not read that log to its end.
     ///
     /// # Errors
     /// As [`Options::unlink`].
