@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe};
 
+use super::random;
 use super::scenario::Failure;
 
 /// A forked child; killed and reaped when dropped.
@@ -40,10 +41,13 @@ impl Child {
         let (read, write) = pipe()?;
         // SAFETY: no process of the bench ever has a second thread.
         match unsafe { fork() }? {
-            ForkResult::Parent { child: pid } => Ok(Self {
-                pid,
-                report: read.into(),
-            }),
+            ForkResult::Parent { child: pid } => {
+                random::leave_to_child();
+                Ok(Self {
+                    pid,
+                    report: read.into(),
+                })
+            }
             ForkResult::Child => {
                 drop(read);
                 run(work, write.into())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
+use super::random;
 use super::scenario::{Failure, Fate, Make};
 use super::scenarios::ALL;
 use super::session::{Density, Outcome, Session};
@@ -122,6 +123,7 @@ fn run(options: &Options) -> Result<bool, Failure> {
         // Not as the first word: ci/mutate.sh takes that as "nothing was tried".
         println!("short /proc/meminfo: SKIPPED ({error}), `create` and its like take longer");
     }
+    random::check()?;
     let base = tempfile::Builder::new()
         .prefix("forkmap-crash-bench-")
         .tempdir_in("/dev/shm")?;

@@ -9,6 +9,7 @@ use nix::sys::time::TimeValLike;
 use nix::sys::wait::WaitStatus;
 
 use super::child::{Child, End};
+use super::random;
 use super::scenario::{Failure, Fate, Scene, Seen, ensure};
 
 /// CPU time that a check may take.
@@ -34,6 +35,7 @@ pub(crate) fn ask(
 ) -> Result<Seen, Failure> {
     let before = cpu_of_children()?;
     let child = Child::fork(|| {
+        random::end();
         setrlimit(Resource::RLIMIT_CPU, SPINNING, SPINNING + 1)?;
         let start = Instant::now();
         let seen = check(scene)?;

@@ -9,6 +9,7 @@
 //! tracer   judge      ptrace; a check with limits on CPU time, time asleep and patience
 //! scenario plan child what a scenario is; how to get to an instruction fast; forked children
 //! short_meminfo       fewer instructions where a segment is created
+//! random              the same random numbers each time
 //! ```
 //!
 //! **Points.** The victim is single-stepped through its operation once, and every instruction
@@ -17,14 +18,15 @@
 //!
 //! **The same path each time.** That works only if every victim takes the very same path. So each
 //! point is played by a fresh fork of one and the same process, the server, which never changes: the
-//! same addresses, the same heap, the same keys of hash maps. Victims are forked, not spawned; for
-//! `forkmap` they are processes that were attached before.
+//! same addresses, the same heap, the same keys of hash maps, the same random numbers. Victims are
+//! forked, not spawned; for `forkmap` they are processes that were attached before.
 
 mod child;
 pub(crate) mod cli;
 mod judge;
 mod plan;
 mod point;
+mod random;
 mod scenario;
 mod scenarios;
 mod server;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::judge::{PATIENCE, ask};
 use super::plan::Leg;
+use super::random;
 use super::scenario::{Failure, Fate, Make, NAME, Scene, Seen, ensure};
 use super::tracer::{Position, Victim};
 
@@ -49,6 +50,7 @@ pub(crate) fn play(
     point: Option<(Point, impl Iterator<Item = Leg>)>,
 ) -> Result<Played, Failure> {
     let held = holdings(dir)?;
+    random::begin();
     let mut scenario = make(dir).map_err(|error| format!("preparing: {error}"))?;
     let mut victim = Victim::start(&mut *scenario)?;
     let Some((Point { position, fate, .. }, route)) = point else {

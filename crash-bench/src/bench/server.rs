@@ -11,6 +11,7 @@ use nix::sys::wait::waitpid;
 use super::child::{Child, End};
 use super::plan::Leg;
 use super::point::{Played, Point, Recording, play, tidy};
+use super::random;
 use super::scenario::{Failure, Fate, Make, Seen};
 use super::tracer::{Position, Victim};
 
@@ -145,7 +146,9 @@ impl Server {
     fn warm_up(&self, base: &Path) -> Result<(), Failure> {
         let dir = base.join("warm");
         fs::create_dir(&dir)?;
+        random::begin();
         Victim::start(&mut *(self.make)(&dir)?)?.kill();
+        random::end();
         fs::remove_dir_all(&dir)?;
         Child::fork(|| Ok(String::new()))?.wait(PATIENCE)?;
         Ok(())

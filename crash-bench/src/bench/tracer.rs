@@ -145,6 +145,21 @@ impl Victim {
         addresses
     }
 
+    /// Runs to where it begins the next system call of that number.
+    pub(crate) fn run_to_call(&mut self, number: i64) -> Result<(), Failure> {
+        let pid = self.child.pid();
+        loop {
+            ptrace::syscall(pid, None)?;
+            stopped(&self.child, Signal::SIGTRAP)?;
+            let registers = ptrace::getregs(pid)?;
+            // What a call has not given back yet.
+            let begins = registers.rax as i64 == -i64::from(nix::libc::ENOSYS);
+            if begins && registers.orig_rax as i64 == number {
+                return Ok(());
+            }
+        }
+    }
+
     /// Kills it where it is. When this returns, it is gone.
     pub(crate) fn kill(self) {
         drop(self.child);

@@ -11,6 +11,10 @@ mod maps_one;
 mod names;
 mod primitives;
 mod removal;
+mod streams;
+mod streams_dead;
+mod streams_names;
+mod streams_one;
 mod values;
 
 use super::scenario::Make;
@@ -106,4 +110,48 @@ pub(crate) const ALL: &[(&str, Make)] = &[
     ("map-remove-over-inserts", maps_duel::remove_over_inserts),
     ("map-remove-over-replaces", maps_duel::remove_over_replaces),
     ("map-remove-over-removals", maps_duel::remove_over_removals),
+    ("stream-set", streams_one::set),
+    ("stream-set-first", streams_one::set_first),
+    ("stream-set-outrun", streams_one::set_outrun),
+    ("stream-set-full", streams_one::set_full),
+    ("stream-set-sealed", streams_one::set_sealed),
+    ("stream-set-after-builder", streams_one::set_after_builder),
+    ("stream-set-after-winner", streams_one::set_after_winner),
+    ("stream-set-rings", streams_one::set_rings),
+    ("stream-set-behind", streams_one::set_behind),
+    ("stream-insert", streams_one::insert),
+    ("stream-remove", streams_one::remove),
+    ("stream-transaction", streams_one::transaction),
+    ("stream-transaction-full", streams_one::transaction_full),
+    ("stream-compare_exchange", streams_one::compare_exchange),
+    ("stream-extend-long", streams_one::extend_long),
+    ("stream-get", streams_one::get),
+    ("stream-get-record", streams_one::get_record),
+    ("stream-get-next", streams_one::get_next),
+    ("stream-get-later", streams_one::get_later),
+    ("stream-get-sealed", streams_one::get_sealed),
+    ("stream-get-after-winner", streams_one::get_after_winner),
+    ("stream-dump", streams_one::dump),
+    ("stream-dump-unlinked", streams_names::dump_unlinked),
+    ("stream-dump-replaced", streams_names::dump_replaced),
+    ("stream-open", streams_one::open),
+    ("stream-open-after-builder", streams_one::open_after_builder),
+    ("stream-open-after-winner", streams_one::open_after_winner),
+    ("stream-close", streams_one::close),
+    ("stream-drop", streams_one::drop_handle),
+    ("stream-wait_for_change", streams_one::wait_for_change),
+    ("stream-create", streams_names::create),
+    ("stream-create-gc", streams_names::create_gc),
+    ("stream-create_with", streams_names::create_with),
+    ("stream-open_or_create", streams_names::open_or_create),
+    ("stream-unlink", streams_names::unlink),
+    ("stream-unlink-rivals", streams_names::unlink_rivals),
+    ("stream-create_or_replace", streams_names::create_or_replace),
+    ("stream-drop-unlinks", streams_names::drop_unlinks),
+    (
+        "stream-drop-unlinks-rivals",
+        streams_names::drop_unlinks_rivals,
+    ),
+    ("stream-close-unlinks", streams_names::close_unlinks),
+    ("stream-gc", streams_names::gc),
 ];

@@ -1,0 +1,488 @@
+//! Operations on one stream dictionary, which others have open and go on with.
+
+use std::path::Path;
+use std::time::Duration;
+
+use forkmap::Position;
+
+use super::streams::{
+    ACCOUNTS, Dict, LONG, Made, Model, SHORT, START, Site, entries, fill, previous, transfer, work,
+};
+use super::streams_dead::{Death, die};
+use crate::bench::scenario::{Failure, Fate, Scenario, Scene, Seen, ensure};
+
+/// A key that is not there at first, one that is, and what the victim makes of them.
+const FRESH: u64 = 7;
+const THERE: u64 = ACCOUNTS[1];
+const NEW: u64 = 77;
+
+/// Keys of the others, and what they leave of those of the victim.
+const PEER: u64 = 10;
+const NEWCOMER: u64 = 20;
+const LEFT: u64 = 600;
+
+/// Keys of a change that is longer than a log.
+const MANY: u64 = 100;
+const HOW_MANY: u64 = 14;
+
+const A_MOMENT: Duration = Duration::from_millis(1);
+
+type Op = fn(&mut Change) -> Result<u64, Failure>;
+
+/// An operation, and the dictionary that it is done in.
+struct Plan {
+    op: Op,
+    /// What it makes of the entries, and what it gives back, as a number.
+    model: fn(&mut Model) -> u64,
+    log_bytes: u64,
+    /// Whether the log is full before.
+    full: bool,
+    /// How far somebody had come who began a generation.
+    death: Option<Death>,
+    /// What the victim does before.
+    enter: fn(&mut Change) -> Result<(), Failure>,
+    /// Whether that appends a record.
+    appends: bool,
+    /// Whether the peer begins by opening it once more. (Else it puts in order, by going on, what somebody
+    /// who knows only the name would find.)
+    reopens: bool,
+}
+
+fn plan(op: Op, model: fn(&mut Model) -> u64) -> Plan {
+    Plan {
+        op,
+        model,
+        log_bytes: LONG,
+        full: false,
+        death: None,
+        enter: Change::take_over,
+        appends: false,
+        reopens: false,
+    }
+}
+
+impl Plan {
+    /// The log is short: the others come to later generations.
+    fn short(mut self) -> Self {
+        self.log_bytes = SHORT;
+        self
+    }
+
+    /// The log is short, and full.
+    fn full(mut self) -> Self {
+        self.full = true;
+        self.short()
+    }
+
+    fn after(mut self, death: Death) -> Self {
+        self.death = Some(death);
+        self.short()
+    }
+
+    fn enter(mut self, enter: fn(&mut Change) -> Result<(), Failure>) -> Self {
+        self.enter = enter;
+        self
+    }
+
+    /// The same, and that appends a record.
+    fn append(mut self, enter: fn(&mut Change) -> Result<(), Failure>) -> Self {
+        self.appends = true;
+        self.enter(enter)
+    }
+
+    /// The peer begins by opening it once more.
+    fn reopen(mut self) -> Self {
+        self.reopens = true;
+        self
+    }
+
+    fn make(self, dir: &Path) -> Made {
+        let site = Site::new(dir, self.log_bytes);
+        let mut before = Model::accounts();
+        let other = site.create(&before)?;
+        let dict = site.open()?;
+        if self.full {
+            fill(&other, &mut before)?;
+        }
+        if let Some(death) = self.death {
+            die(&site, Some(&other), death)?;
+        }
+        Ok(Box::new(Change {
+            site,
+            other,
+            dict: Some(dict),
+            opened: None,
+            before,
+            seen: None,
+            plan: self,
+            reply: 0,
+        }))
+    }
+}
+
+struct Change {
+    site: Site,
+    /// Of the creator.
+    other: Dict,
+    /// What the victim does it with, and the peer goes on with.
+    dict: Option<Dict>,
+    /// What the victim has opened.
+    opened: Option<Dict>,
+    /// The entries before the operation, but for what `enter` makes of them.
+    before: Model,
+    /// A position that the victim has seen.
+    seen: Option<Position>,
+    plan: Plan,
+    reply: u64,
+}
+
+/// What the victim sets in `enter`, by its other handle.
+const ENTERED: u64 = 5;
+
+impl Change {
+    fn dict(&self) -> Result<&Dict, Failure> {
+        Ok(self.dict.as_ref().ok_or("no dictionary")?)
+    }
+
+    /// Reads with both handles, so that a fork is nothing new to them.
+    fn take_over(&mut self) -> Result<(), Failure> {
+        self.other.get(&0)?;
+        self.dict()?.get(&0)?;
+        Ok(())
+    }
+
+    /// The others append a record.
+    fn append(&mut self) -> Result<(), Failure> {
+        self.take_over()?;
+        self.seen = Some(self.dict()?.position()?);
+        let [first, ..] = ACCOUNTS;
+        Ok(self.other.set(&first, &ENTERED)?)
+    }
+
+    /// The others begin a generation.
+    fn dump(&mut self) -> Result<(), Failure> {
+        self.take_over()?;
+        Ok(self.other.dump()?)
+    }
+
+    /// The others begin two.
+    fn dump_twice(&mut self) -> Result<(), Failure> {
+        self.dump()?;
+        Ok(self.other.dump()?)
+    }
+
+    /// The others have a dump and some records.
+    fn dump_and_append(&mut self) -> Result<(), Failure> {
+        self.dump()?;
+        self.append()
+    }
+
+    /// Leaves the flag of the bell raised.
+    fn wait_in_vain(&mut self) -> Result<(), Failure> {
+        self.take_over()?;
+        let dict = self.dict()?;
+        let none = dict.wait_for_change(dict.position()?, A_MOMENT)?;
+        ensure!(none.is_none(), "a change that nobody made");
+        Ok(())
+    }
+
+    /// Opens it once more.
+    fn open_another(&mut self) -> Result<(), Failure> {
+        self.take_over()?;
+        self.opened = Some(self.site.open()?);
+        Ok(())
+    }
+
+    /// The entries before the operation and after it.
+    fn states(&self) -> (Model, Model) {
+        let mut before = self.before.clone();
+        if self.plan.appends {
+            before.set(ACCOUNTS[0], ENTERED);
+        }
+        let mut after = before.clone();
+        (self.plan.model)(&mut after);
+        (before, after)
+    }
+
+    /// The same once the peer has gone.
+    fn states_after_peer(&self) -> (Model, Model) {
+        let (mut before, mut after) = self.states();
+        before.work(PEER);
+        after.work(PEER);
+        (before, after)
+    }
+
+    /// What the others leave of a state.
+    fn left(mut model: Model) -> Model {
+        model.work(PEER);
+        model.work(NEWCOMER);
+        model.set(THERE, LEFT);
+        model.set(FRESH, LEFT);
+        model
+    }
+
+    /// Begins a generation: after that there is nothing of those before, but for what a stopped victim has
+    /// in hand.
+    fn tidy_up(&self, dict: &Dict, fate: Fate) -> Result<(), Failure> {
+        dict.dump()?;
+        self.site.is_tidy(usize::from(fate == Fate::Stopped))
+    }
+}
+
+impl Scenario for Change {
+    fn enter(&mut self) -> Result<(), Failure> {
+        (self.plan.enter)(self)
+    }
+
+    fn op(&mut self) -> Result<(), Failure> {
+        self.reply = (self.plan.op)(self)?;
+        Ok(())
+    }
+
+    fn answer(&self) -> Option<u64> {
+        let dict = self.opened.as_ref().or(self.dict.as_ref());
+        let entries = entries(dict.unwrap_or(&self.other)).ok()?;
+        Some(entries.word(self.reply))
+    }
+
+    fn peer(&self, scene: Scene) -> Result<Seen, Failure> {
+        let dict = self.dict()?;
+        let (before, after) = self.states();
+        if self.plan.reopens {
+            Model::look(&self.site.open()?, &before, &after)?;
+        }
+        let seen = Model::look(dict, &before, &after)?;
+        let mut model = if seen.done == Some(true) {
+            after
+        } else {
+            before
+        };
+        work(dict, &mut model, PEER)?;
+        // Not always: it would put in order what the newcomer is to find.
+        if self.plan.log_bytes == LONG && self.plan.death.is_none() {
+            return Ok(seen);
+        }
+        self.tidy_up(dict, scene.fate)?;
+        model.is_in(dict)?;
+        Ok(seen)
+    }
+
+    fn newcomer(&self, scene: Scene) -> Result<Seen, Failure> {
+        let dict = self.site.open()?;
+        let (before, after) = self.states_after_peer();
+        let seen = Model::look(&dict, &before, &after)?;
+        let mut model = if seen.done == Some(true) {
+            after
+        } else {
+            before
+        };
+        work(&dict, &mut model, NEWCOMER)?;
+        for key in [THERE, FRESH] {
+            let found = dict.insert(&key, &LEFT)?;
+            ensure!(model.set(key, LEFT) == found, "key {key}: {found:?}");
+        }
+        model.is_in(&dict)?;
+        self.tidy_up(&dict, scene.fate)?;
+        Ok(seen)
+    }
+
+    fn finish(&self, scene: Scene) -> Result<Seen, Failure> {
+        let (before, mut early) = self.states();
+        let early_reply = (self.plan.model)(&mut before.clone());
+        early = Self::left(early);
+        let mut late = Self::left(before);
+        let untouched = late.clone();
+        let late_reply = (self.plan.model)(&mut late);
+        let found = entries(&self.other)?;
+        let done = scene.seen.done;
+        match scene.answer {
+            Some(answer) => {
+                // It took effect before the others came, or after they had gone.
+                let possible = done != Some(false)
+                    && (answer == early.word(early_reply) && found == early)
+                    || done != Some(true) && (answer == late.word(late_reply) && found == late);
+                ensure!(
+                    possible,
+                    "seen before: {done:?}; the operation left {found:?}; it gave {answer:#x}, early \
+                     would be {:#x}, late {:#x}",
+                    early.word(early_reply),
+                    late.word(late_reply)
+                );
+            }
+            None => {
+                ensure!(!scene.resumed(), "no answer");
+                let expected = if done == Some(true) {
+                    &early
+                } else {
+                    &untouched
+                };
+                ensure!(found == *expected, "{found:?}, not {expected:?}");
+            }
+        }
+        self.site.is_whole(&[self.dict()?, &self.other], &found)?;
+        Ok(Seen::NOTHING)
+    }
+}
+
+/// The operations, and what they are to do.
+mod ops {
+    use super::*;
+
+    pub(super) fn set() -> Plan {
+        let op = |s: &mut Change| {
+            s.dict()?.set(&FRESH, &NEW)?;
+            Ok(0)
+        };
+        plan(op, |model| {
+            model.set(FRESH, NEW);
+            0
+        })
+    }
+
+    pub(super) fn insert() -> Plan {
+        plan(
+            |s| Ok(previous(s.dict()?.insert(&THERE, &NEW)?)),
+            |model| previous(model.set(THERE, NEW)),
+        )
+    }
+
+    pub(super) fn remove() -> Plan {
+        plan(
+            |s| Ok(previous(s.dict()?.remove(&THERE)?)),
+            |model| previous(model.remove(THERE)),
+        )
+    }
+
+    pub(super) fn transaction() -> Plan {
+        let op = |s: &mut Change| {
+            transfer(s.dict()?, NEW)?;
+            Ok(0)
+        };
+        plan(op, |model| {
+            model.transfer(NEW);
+            0
+        })
+    }
+
+    pub(super) fn compare_exchange() -> Plan {
+        let op = |s: &mut Change| {
+            let done = s
+                .dict()?
+                .compare_exchange(&THERE, Some(&START), Some(&NEW))?;
+            Ok(done.map_or_else(|found| previous(found) << 32, previous))
+        };
+        plan(op, |model| match model.get(THERE) {
+            Some(START) => previous(model.set(THERE, NEW)),
+            found => previous(found) << 32,
+        })
+    }
+
+    /// More than fits into a log as short as that before it.
+    pub(super) fn extend() -> Plan {
+        let op = |s: &mut Change| {
+            let keys = [MANY; HOW_MANY as usize];
+            let mut entries = keys.map(|key| (key, NEW));
+            for (entry, n) in entries.iter_mut().zip(0..) {
+                entry.0 += n;
+            }
+            s.dict()?
+                .extend(entries.iter().map(|(key, value)| (key, value)))?;
+            Ok(0)
+        };
+        plan(op, |model| {
+            for n in 0..HOW_MANY {
+                model.set(MANY + n, NEW);
+            }
+            0
+        })
+    }
+
+    /// Reads a key that nobody changes but `enter`, and the others in the end.
+    pub(super) fn get() -> Plan {
+        let op = |s: &mut Change| Ok(previous(s.dict()?.get(&THERE)?));
+        plan(op, |model| previous(model.get(THERE)))
+    }
+
+    pub(super) fn dump() -> Plan {
+        let op = |s: &mut Change| {
+            s.dict()?.dump()?;
+            Ok(0)
+        };
+        plan(op, |_| 0)
+    }
+
+    pub(super) fn open() -> Plan {
+        let op = |s: &mut Change| {
+            s.opened = Some(s.site.open()?);
+            Ok(0)
+        };
+        plan(op, |_| 0)
+    }
+
+    /// Closes a handle that others of the process have beside theirs.
+    pub(super) fn close() -> Plan {
+        let op = |s: &mut Change| {
+            let opened = s.opened.take().ok_or("nothing to close")?;
+            Ok(opened.close()?.len() as u64)
+        };
+        // A key of each of the others, and one more, may be there by then.
+        plan(op, |model| model.0.len() as u64).enter(Change::open_another)
+    }
+
+    pub(super) fn drop_handle() -> Plan {
+        let op = |s: &mut Change| {
+            drop(s.opened.take());
+            Ok(0)
+        };
+        plan(op, |_| 0).enter(Change::open_another)
+    }
+
+    pub(super) fn wait_for_change() -> Plan {
+        let op = |s: &mut Change| {
+            let seen = s.seen.ok_or("no position")?;
+            let changed = s.dict()?.wait_for_change(seen, A_MOMENT)?;
+            Ok(u64::from(changed.is_some()))
+        };
+        plan(op, |_| 1).append(Change::append)
+    }
+}
+
+macro_rules! scenarios {
+    ($($name:ident: $plan:expr;)+) => {
+        $(
+            pub(crate) fn $name(dir: &Path) -> Made {
+                $plan.make(dir)
+            }
+        )+
+    };
+}
+scenarios! {
+    set: ops::set();
+    set_first: ops::set().enter(|_| Ok(()));
+    set_outrun: ops::set().short();
+    set_full: ops::set().full().reopen();
+    set_sealed: ops::set().after(Death::Sealed);
+    set_after_builder: ops::set().after(Death::Named);
+    set_after_winner: ops::set().after(Death::Elected).enter(|_| Ok(()));
+    set_rings: ops::set().enter(Change::wait_in_vain);
+    set_behind: ops::set().short().enter(Change::dump_twice);
+    insert: ops::insert();
+    remove: ops::remove();
+    transaction: ops::transaction();
+    transaction_full: ops::transaction().full();
+    compare_exchange: ops::compare_exchange();
+    extend_long: ops::extend().short();
+    get: ops::get();
+    get_record: ops::get().append(Change::append);
+    get_next: ops::get().enter(Change::dump);
+    get_later: ops::get().short().enter(Change::dump_twice);
+    get_sealed: ops::get().after(Death::Sealed);
+    get_after_winner: ops::get().after(Death::Elected).enter(|_| Ok(())).reopen();
+    dump: ops::dump().reopen();
+    open: ops::open().append(Change::dump_and_append);
+    open_after_builder: ops::open().after(Death::Named);
+    open_after_winner: ops::open().after(Death::Elected).enter(|_| Ok(()));
+    close: ops::close();
+    drop_handle: ops::drop_handle();
+    wait_for_change: ops::wait_for_change();
+}
