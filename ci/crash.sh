@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The crash bench, with so many seconds for each operation: processes killed and stopped before its
-# instructions, as many as the time allows. Half of that for the debug build, which has ten times the
-# instructions and is but sampled.
+# instructions, as many as the time allows. Half of that, one second at least, for the debug build, which has ten
+# times the instructions and is but sampled.
 #   ci/crash.sh [OPERATION...]     BUDGET=600 looks harder
-# About 7 minutes on two cores.
+# About 10 minutes on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +11,6 @@ case "$(uname -s) $(uname -m)" in
     "Linux x86_64") ;;
     *) echo "SKIPPED: the crash bench is for Linux on x86-64"; exit 0 ;;
 esac
-budget=${BUDGET:-2}
+budget=${BUDGET:-1}
 cargo run --release --quiet -p forkmap-crash-bench -- --budget "$budget" "$@"
-cargo run --quiet -p forkmap-crash-bench -- --budget "$((budget / 2))" "$@"
+cargo run --quiet -p forkmap-crash-bench -- --budget "$(((budget + 1) / 2))" "$@"
