@@ -13,4 +13,10 @@ case "$(uname -s) $(uname -m)" in
 esac
 budget=${BUDGET:-1}
 cargo run --release --quiet -p forkmap-crash-bench -- --budget "$budget" "$@"
+if [ $# = 0 ]; then
+    # Not those that need many dead before each point: in a debug build they take longer to prepare than to try.
+    mapfile -t scenarios < <(cargo run --quiet -p forkmap-crash-bench -- --list |
+        grep -vE -e '-over-|-slots-|-full-after-|-recover-')
+    set -- "${scenarios[@]}"
+fi
 cargo run --quiet -p forkmap-crash-bench -- --budget "$(((budget + 1) / 2))" "$@"
