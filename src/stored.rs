@@ -29,6 +29,8 @@ pub trait Stored: 'static {
     /// What the stored bytes are copied into before they are decoded: often the value itself, or a
     /// `Vec<u8>`.
     type Image: Default;
+    /// The stored form: often the item itself, borrowed.
+    type Encoded<'i>: AsRef<[u8]>;
 
     /// How many bytes each has, if all have the same number; `None` if they vary, up to the limit that
     /// the map was created with.
@@ -36,11 +38,11 @@ pub trait Stored: 'static {
     /// What must be the same for all programs that share a map.
     const SHAPE: TypeShape;
 
-    /// Calls `with` on the stored form of `item`.
+    /// The stored form of `item`.
     ///
     /// # Errors
     /// If it has none.
-    fn encode<R>(item: &Self::Item, with: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError>;
+    fn encode(item: &Self::Item) -> Result<Self::Encoded<'_>, CodecError>;
 
     /// Room for `len` stored bytes in `image`. (Of what it returns, as much is filled as is there.)
     fn room(image: &mut Self::Image, len: usize) -> &mut [u8];
@@ -75,13 +77,14 @@ impl<T: Pod> Stored for T {
     type Item = T;
     type Owned = T;
     type Image = Plain<T>;
+    type Encoded<'i> = &'i [u8];
 
     const LENGTH: Option<usize> = Some(size_of::<T>());
     const SHAPE: TypeShape = TypeShape::of::<T>();
 
     #[inline(always)]
-    fn encode<R>(item: &T, with: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
-        Ok(with(bytemuck::bytes_of(item)))
+    fn encode(item: &T) -> Result<&[u8], CodecError> {
+        Ok(bytemuck::bytes_of(item))
     }
 
     #[inline(always)]
@@ -104,13 +107,14 @@ impl Stored for str {
     type Item = str;
     type Owned = String;
     type Image = Vec<u8>;
+    type Encoded<'i> = &'i [u8];
 
     const LENGTH: Option<usize> = None;
     const SHAPE: TypeShape = TypeShape::varying(1);
 
     #[inline]
-    fn encode<R>(item: &str, with: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
-        Ok(with(item.as_bytes()))
+    fn encode(item: &str) -> Result<&[u8], CodecError> {
+        Ok(item.as_bytes())
     }
 
     #[inline]
@@ -133,13 +137,14 @@ impl Stored for [u8] {
     type Item = [u8];
     type Owned = Vec<u8>;
     type Image = Vec<u8>;
+    type Encoded<'i> = &'i [u8];
 
     const LENGTH: Option<usize> = None;
     const SHAPE: TypeShape = TypeShape::varying(2);
 
     #[inline]
-    fn encode<R>(item: &[u8], with: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
-        Ok(with(item))
+    fn encode(item: &[u8]) -> Result<&[u8], CodecError> {
+        Ok(item)
     }
 
     #[inline]
@@ -200,12 +205,13 @@ mod with_serde {
         type Item = T;
         type Owned = T;
         type Image = Vec<u8>;
+        type Encoded<'i> = Vec<u8>;
 
         const LENGTH: Option<usize> = None;
         const SHAPE: TypeShape = TypeShape::varying(3);
 
-        fn encode<R>(item: &T, with: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
-            Ok(with(&postcard::to_stdvec(item)?))
+        fn encode(item: &T) -> Result<Vec<u8>, CodecError> {
+            Ok(postcard::to_stdvec(item)?)
         }
 
         fn room(image: &mut Vec<u8>, len: usize) -> &mut [u8] {

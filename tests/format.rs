@@ -413,8 +413,8 @@ where
         let stored = |key: &K::Owned, value: &V::Owned| {
             let key = std::borrow::Borrow::<K::Item>::borrow(key);
             let value = std::borrow::Borrow::<V::Item>::borrow(value);
-            let vec = <[u8]>::to_vec;
-            (K::encode(key, vec).unwrap(), V::encode(value, vec).unwrap())
+            let (key, value) = (K::encode(key).unwrap(), V::encode(value).unwrap());
+            (key.as_ref().to_vec(), value.as_ref().to_vec())
         };
         let entries = map.iter().map(|entry| entry.unwrap());
         let mut entries: Vec<_> = entries.map(|(key, value)| stored(&key, &value)).collect();
@@ -562,7 +562,6 @@ where
 {
     let key = |n: usize| std::borrow::Borrow::<K::Item>::borrow(&keys[n % keys.len()]);
     let value = |n: usize| std::borrow::Borrow::<V::Item>::borrow(&values[n % values.len()]);
-    let vec = <[u8]>::to_vec;
     let offsets = stream_offsets();
     for (log_bytes, participants) in [(0, 2), (100, 4), (4096, 256)] {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -579,11 +578,9 @@ where
         let look = || {
             let document = Dictionary::read(dir.path(), "dict", &offsets);
             let stored = |(key, value): (K::Owned, V::Owned)| {
-                let key = K::encode(std::borrow::Borrow::borrow(&key), vec).unwrap();
-                (
-                    key,
-                    V::encode(std::borrow::Borrow::borrow(&value), vec).unwrap(),
-                )
+                let key = K::encode(std::borrow::Borrow::borrow(&key)).unwrap();
+                let value = V::encode(std::borrow::Borrow::borrow(&value)).unwrap();
+                (key.as_ref().to_vec(), value.as_ref().to_vec())
             };
             let entries: Vec<_> = dict
                 .clone()

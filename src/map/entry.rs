@@ -77,14 +77,9 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
     /// # Errors
     /// [`WriteError`]. (Also where nothing would be changed: an entry is for who means to.)
     pub fn entry(&self, key: &K::Item) -> Result<Entry<'_, K, V>, WriteError> {
-        let mut stored = Vec::new();
-        let encoded = K::encode(key, |bytes| stored.extend_from_slice(bytes));
-        encoded.map_err(|source| WriteError::Encode {
-            what: "key",
-            source,
-        })?;
-        let found = self.writing_bytes(&stored, |writing| writing.read())?;
-        let (map, key) = (self, stored);
+        let key = super::write::encoded::<K>(key, "key")?.as_ref().to_vec();
+        let found = self.writing(&key)?.read()?;
+        let map = self;
         Ok(match found {
             Some((at, value)) => Entry::Occupied(OccupiedEntry {
                 map,
@@ -115,14 +110,14 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> OccupiedEntry<'a, K, V> {
     /// [`EntryError`].
     pub fn replace(&mut self, new: &V::Item) -> Result<(), EntryError> {
         let map = self.map;
+        let stored = map.stored(new)?;
+        let bytes = stored.as_ref();
         // As it comes out, so that the entry can tell it.
-        let stored = map.stored(new, |bytes| {
-            let value = super::iter::decode_key::<V>(bytes);
-            let value = value.map_err(|source| WriteError::Decode { source })?;
-            let at = map.writing_bytes(&self.key, |writing| writing.replace(self.at, bytes))?;
-            Ok(at.map(|at| (at, value)))
-        })?;
-        (self.at, self.value) = stored.ok_or(EntryError::Changed)?;
+        let value = super::iter::decode_key::<V>(bytes);
+        let value = value.map_err(|source| WriteError::Decode { source })?;
+        let at = map.writing(&self.key)?.replace(self.at, bytes)?;
+        self.at = at.ok_or(EntryError::Changed)?;
+        self.value = value;
         Ok(())
     }
 
@@ -131,9 +126,7 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> OccupiedEntry<'a, K, V> {
     /// # Errors
     /// [`EntryError`].
     pub fn remove(self) -> Result<V::Owned, EntryError> {
-        let removed = self
-            .map
-            .writing_bytes(&self.key, |writing| writing.remove(self.at))?;
+        let removed = self.map.writing(&self.key)?.remove(self.at)?;
         removed.then_some(self.value).ok_or(EntryError::Changed)
     }
 }
@@ -144,10 +137,8 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> VacantEntry<'a, K, V> {
     /// # Errors
     /// [`EntryError`].
     pub fn insert(self, value: &V::Item) -> Result<(), EntryError> {
-        let map = self.map;
-        let inserted = map.stored(value, |bytes| {
-            map.writing_bytes(&self.key, |writing| writing.insert(bytes))
-        })?;
+        let (map, stored) = (self.map, self.map.stored(value)?);
+        let inserted = map.writing(&self.key)?.insert(stored.as_ref())?;
         inserted.then_some(()).ok_or(EntryError::Changed)
     }
 }

@@ -16,7 +16,9 @@ macro_rules! integers {
                     key: &K::Item,
                     f: impl Fn($integer) -> $integer,
                 ) -> Result<$integer, WriteError> {
-                    self.writing(key, |writing| loop {
+                    let key = super::write::encoded::<K>(key, "key")?;
+                    let writing = self.writing(key.as_ref())?;
+                    loop {
                         let found = writing.read()?;
                         let old = found.map_or(0, |(_, old)| old);
                         let new = f(old).to_le_bytes();
@@ -27,7 +29,7 @@ macro_rules! integers {
                         if done {
                             return Ok(old);
                         }
-                    })
+                    }
                 }
 
                 /// Adds `n`, and returns the previous value.

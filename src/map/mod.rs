@@ -206,18 +206,12 @@ fn unreadable(source: CodecError) -> ReadError {
 
 /// Reading.
 impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
-    /// Calls `with` on what to look for; `None` if no such key can be there.
+    /// What to look for; `None` if no such key can be there.
     #[inline(always)]
-    fn with_target<R>(
-        &self,
-        key: &K::Item,
-        with: impl FnOnce(&Table<'_>, &Target<'_>) -> R,
-    ) -> Result<Option<R>, CodecError> {
-        K::encode(key, |bytes| {
-            let table = self.table();
-            let fits = fits::<K>(bytes, table.shape().key_bytes);
-            fits.then(|| with(table, &table.target(bytes, K::LENGTH == Some(8))))
-        })
+    fn target<'k>(&self, key: &'k [u8]) -> Option<Target<'k>> {
+        let table = self.table();
+        let fits = fits::<K>(key, table.shape().key_bytes);
+        fits.then(|| table.target(key, K::LENGTH == Some(8)))
     }
 
     #[inline(always)]
@@ -226,11 +220,11 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         key: &K::Item,
         look: impl FnMut(Bytes<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
-        let found = self.with_target(key, |table, target| table.find(target, look));
-        match found {
-            Ok(found) => Ok(found.flatten().map(|(_, seen)| seen)),
-            Err(source) => Err(ReadError::Encode { source }),
-        }
+        let key = K::encode(key).map_err(|source| ReadError::Encode { source })?;
+        let Some(target) = self.target(key.as_ref()) else {
+            return Ok(None);
+        };
+        Ok(self.table().find(&target, look).map(|(_, seen)| seen))
     }
 
     /// The value of `key`, or `None` if it is not there. (A key that is too long is not there.)

@@ -52,39 +52,40 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         seen: Option<&V::Item>,
         timeout: Duration,
     ) -> Result<Option<V::Owned>, WaitError> {
-        let seen = seen.map(|seen| V::encode(seen, <[u8]>::to_vec)).transpose();
-        let seen = seen.map_err(|source| ReadError::Encode { source })?;
-        let waited = self.with_target(key, |table, target| {
-            let mut look = || {
-                let mut image = V::Image::default();
-                let found = table.find(target, |value| {
-                    let is_seen = seen.as_ref().is_some_and(|seen| value.equal(seen));
-                    if !is_seen {
-                        copy::<V>(value, &mut image);
-                    }
-                    is_seen
-                });
-                match found {
-                    None => seen.is_some().then_some(None),
-                    Some((_, true)) => None,
-                    Some((_, false)) => Some(Some(image)),
-                }
-            };
-            let deadline = bell::after(timeout);
-            bell::spin(&mut look).or_else(|| match table.access() {
-                Access::ReadWrite => table.bell(target).wait(look, deadline),
-                Access::ReadOnly => table.bell(target).poll(look, deadline),
-            })
-        });
-        let changed = match waited.map_err(|source| ReadError::Encode { source })? {
-            Some(waited) => waited.ok_or(WaitError::TimedOut)?,
+        let unencodable = |source| ReadError::Encode { source };
+        let seen = seen.map(V::encode).transpose().map_err(unencodable)?;
+        let seen = seen.as_ref().map(AsRef::as_ref);
+        let key = K::encode(key).map_err(unencodable)?;
+        let Some(target) = self.target(key.as_ref()) else {
+            if seen.is_some() {
+                return Ok(None);
+            }
             // It cannot come; but the caller asked for patience, not for an answer at once.
-            None if seen.is_some() => None,
-            None => {
-                std::thread::sleep(timeout);
-                return Err(WaitError::TimedOut);
+            std::thread::sleep(timeout);
+            return Err(WaitError::TimedOut);
+        };
+        let table = self.table();
+        let mut look = || {
+            let mut image = V::Image::default();
+            let found = table.find(&target, |value| {
+                let is_seen = seen.is_some_and(|seen| value.equal(seen));
+                if !is_seen {
+                    copy::<V>(value, &mut image);
+                }
+                is_seen
+            });
+            match found {
+                None => seen.is_some().then_some(None),
+                Some((_, true)) => None,
+                Some((_, false)) => Some(Some(image)),
             }
         };
+        let deadline = bell::after(timeout);
+        let waited = bell::spin(&mut look).or_else(|| match table.access() {
+            Access::ReadWrite => table.bell(&target).wait(look, deadline),
+            Access::ReadOnly => table.bell(&target).poll(look, deadline),
+        });
+        let changed = waited.ok_or(WaitError::TimedOut)?;
         Ok(changed.map(V::decode).transpose().map_err(unreadable)?)
     }
 }

@@ -25,6 +25,15 @@ fn undecodable(source: crate::CodecError) -> WriteError {
     WriteError::Decode { source }
 }
 
+/// The stored form of a key or a value.
+#[inline(always)]
+pub(super) fn encoded<'i, T: Stored + ?Sized>(
+    item: &'i T::Item,
+    what: &'static str,
+) -> Result<T::Encoded<'i>, WriteError> {
+    T::encode(item).map_err(|source| WriteError::Encode { what, source })
+}
+
 impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Writing<'a, '_, K, V> {
     /// The value, and where it stands.
     #[inline(always)]
@@ -102,61 +111,37 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         )?)
     }
 
+    /// What to do to a key, from its stored form.
     #[inline(always)]
-    pub(super) fn writing<R>(
-        &self,
-        key: &K::Item,
-        with: impl FnOnce(&Writing<'_, '_, K, V>) -> Result<R, WriteError>,
-    ) -> Result<R, WriteError> {
-        let done = K::encode(key, |bytes| self.writing_bytes(bytes, with));
-        done.map_err(|source| WriteError::Encode {
-            what: "key",
-            source,
-        })?
-    }
-
-    #[inline(always)]
-    pub(super) fn writing_bytes<R>(
-        &self,
-        key: &[u8],
-        with: impl FnOnce(&Writing<'_, '_, K, V>) -> Result<R, WriteError>,
-    ) -> Result<R, WriteError> {
+    pub(super) fn writing<'k>(&self, key: &'k [u8]) -> Result<Writing<'_, 'k, K, V>, WriteError> {
         self.writable()?;
         let table = self.table();
-        let limit = table.shape().key_bytes;
-        if !fits::<K>(key, limit) {
-            return Err(WriteError::KeyTooLong {
+        match self.target(key) {
+            Some(target) => Ok(Writing {
+                map: self,
+                table,
+                target,
+            }),
+            None => Err(WriteError::KeyTooLong {
                 bytes: key.len(),
-                limit,
-            });
+                limit: table.shape().key_bytes,
+            }),
         }
-        let target = table.target(key, K::LENGTH == Some(8));
-        with(&Writing {
-            map: self,
-            table,
-            target,
-        })
     }
 
-    /// Calls `with` on the stored form of `value`.
+    /// The stored form of a value that fits.
     #[inline(always)]
-    pub(super) fn stored<R>(
-        &self,
-        value: &V::Item,
-        with: impl FnOnce(&[u8]) -> Result<R, WriteError>,
-    ) -> Result<R, WriteError> {
+    pub(super) fn stored<'v>(&self, value: &'v V::Item) -> Result<V::Encoded<'v>, WriteError> {
         let limit = self.table().shape().value_bytes;
-        let done = V::encode(value, |bytes| match fits::<V>(bytes, limit) {
-            true => with(bytes),
+        let stored = encoded::<V>(value, "value")?;
+        let bytes = stored.as_ref();
+        match fits::<V>(bytes, limit) {
+            true => Ok(stored),
             false => Err(WriteError::ValueTooLong {
                 bytes: bytes.len(),
                 limit,
             }),
-        });
-        done.map_err(|source| WriteError::Encode {
-            what: "value",
-            source,
-        })?
+        }
     }
 
     /// Sets the value of `key`, and returns the previous one, if there was one.
@@ -170,19 +155,19 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
     #[doc(alias = "upsert")]
     #[inline]
     pub fn insert(&self, key: &K::Item, value: &V::Item) -> Result<Option<V::Owned>, WriteError> {
-        self.writing(key, |writing| {
-            self.stored(value, |bytes| {
-                loop {
-                    if let Some((at, previous)) = writing.read()? {
-                        if writing.replace(at, bytes)?.is_some() {
-                            return Ok(Some(previous));
-                        }
-                    } else if writing.insert(bytes)? {
-                        return Ok(None);
-                    }
+        let key = encoded::<K>(key, "key")?;
+        let writing = self.writing(key.as_ref())?;
+        let stored = self.stored(value)?;
+        let bytes = stored.as_ref();
+        loop {
+            if let Some((at, previous)) = writing.read()? {
+                if writing.replace(at, bytes)?.is_some() {
+                    return Ok(Some(previous));
                 }
-            })
-        })
+            } else if writing.insert(bytes)? {
+                return Ok(None);
+            }
+        }
     }
 
     /// Sets the value of `key`.
@@ -191,20 +176,20 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
     /// [`WriteError`]; the map is as it was before.
     #[inline]
     pub fn set(&self, key: &K::Item, value: &V::Item) -> Result<(), WriteError> {
-        self.writing(key, |writing| {
-            self.stored(value, |bytes| {
-                loop {
-                    let found = writing.table.find_live(&writing.target, |_| ());
-                    let done = match found {
-                        Some((at, ())) => writing.replace(at, bytes)?.is_some(),
-                        None => writing.insert(bytes)?,
-                    };
-                    if done {
-                        return Ok(());
-                    }
-                }
-            })
-        })
+        let key = encoded::<K>(key, "key")?;
+        let writing = self.writing(key.as_ref())?;
+        let stored = self.stored(value)?;
+        let bytes = stored.as_ref();
+        loop {
+            let found = writing.table.find_live(&writing.target, |_| ());
+            let done = match found {
+                Some((at, ())) => writing.replace(at, bytes)?.is_some(),
+                None => writing.insert(bytes)?,
+            };
+            if done {
+                return Ok(());
+            }
+        }
     }
 
     /// Inserts `key` if it is not there, and tells whether it did.
@@ -222,15 +207,15 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
     #[doc(alias = "insert_if_absent")]
     #[inline]
     pub fn try_insert(&self, key: &K::Item, value: &V::Item) -> Result<bool, WriteError> {
-        self.writing(key, |writing| {
-            self.stored(value, |bytes| {
-                // Looked for first: it takes a cell to try.
-                match writing.table.find(&writing.target, |_| ()) {
-                    Some(_) => Ok(false),
-                    None => writing.insert(bytes),
-                }
-            })
-        })
+        let key = encoded::<K>(key, "key")?;
+        let writing = self.writing(key.as_ref())?;
+        let stored = self.stored(value)?;
+        let bytes = stored.as_ref();
+        // Looked for first: it takes a cell to try.
+        match writing.table.find(&writing.target, |_| ()) {
+            Some(_) => Ok(false),
+            None => writing.insert(bytes),
+        }
     }
 
     /// The value of `key`; if it is not there, what `value` returns is inserted and returned.
@@ -245,23 +230,20 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         key: &K::Item,
         value: impl FnOnce() -> V::Owned,
     ) -> Result<V::Owned, WriteError> {
-        self.writing(key, |writing| {
+        let key = encoded::<K>(key, "key")?;
+        let writing = self.writing(key.as_ref())?;
+        if let Some((_, found)) = writing.read()? {
+            return Ok(found);
+        }
+        let new = value();
+        loop {
+            if writing.insert(self.stored(new.borrow())?.as_ref())? {
+                return Ok(new);
+            }
             if let Some((_, found)) = writing.read()? {
                 return Ok(found);
             }
-            let new = value();
-            self.stored(new.borrow(), |bytes| {
-                loop {
-                    if writing.insert(bytes)? {
-                        return Ok(None);
-                    }
-                    if let Some((_, found)) = writing.read()? {
-                        return Ok(Some(found));
-                    }
-                }
-            })
-            .map(|found| found.unwrap_or(new))
-        })
+        }
     }
 
     /// Sets the value of `key` to `new` if it is `current`: then `Ok(Ok(()))`, else `Ok(Err(found))` with
@@ -286,35 +268,29 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         current: &V::Item,
         new: &V::Item,
     ) -> Result<Result<(), Option<V::Owned>>, WriteError> {
-        self.writing(key, |writing| {
-            self.stored(new, |new| {
-                let exchange = |current: &[u8]| loop {
-                    let mut image = V::Image::default();
-                    let found = writing.table.find_live(&writing.target, |value| {
-                        let is_current = value.equal(current);
-                        if !is_current {
-                            copy::<V>(value, &mut image);
-                        }
-                        is_current
-                    });
-                    match found {
-                        None => return Ok(Err(None)),
-                        Some((_, false)) => {
-                            return Ok(Err(Some(V::decode(image).map_err(undecodable)?)));
-                        }
-                        Some((at, true)) => {
-                            if writing.replace(at, new)?.is_some() {
-                                return Ok(Ok(()));
-                            }
-                        }
+        let key = encoded::<K>(key, "key")?;
+        let writing = self.writing(key.as_ref())?;
+        let (current, new) = (encoded::<V>(current, "value")?, self.stored(new)?);
+        let (current, new) = (current.as_ref(), new.as_ref());
+        loop {
+            let mut image = V::Image::default();
+            let found = writing.table.find_live(&writing.target, |value| {
+                let is_current = value.equal(current);
+                if !is_current {
+                    copy::<V>(value, &mut image);
+                }
+                is_current
+            });
+            match found {
+                None => return Ok(Err(None)),
+                Some((_, false)) => return Ok(Err(Some(V::decode(image).map_err(undecodable)?))),
+                Some((at, true)) => {
+                    if writing.replace(at, new)?.is_some() {
+                        return Ok(Ok(()));
                     }
-                };
-                V::encode(current, exchange).map_err(|source| WriteError::Encode {
-                    what: "value",
-                    source,
-                })?
-            })
-        })
+                }
+            }
+        }
     }
 
     /// Sets the value of `key` to what `f` makes of the present one, `None` if it is not there; returns the
@@ -343,19 +319,22 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         key: &K::Item,
         mut f: impl FnMut(Option<V::Owned>) -> V::Owned,
     ) -> Result<V::Owned, WriteError> {
-        self.writing(key, |writing| {
-            loop {
-                let (at, old) = writing.read()?.unzip();
-                let new = f(old);
-                let done = self.stored(new.borrow(), |bytes| match at {
-                    Some(at) => Ok(writing.replace(at, bytes)?.is_some()),
-                    None => writing.insert(bytes),
-                })?;
-                if done {
-                    return Ok(new);
-                }
+        let key = encoded::<K>(key, "key")?;
+        let writing = self.writing(key.as_ref())?;
+        loop {
+            let (at, old) = writing.read()?.unzip();
+            let new = f(old);
+            let stored = self.stored(new.borrow())?;
+            let bytes = stored.as_ref();
+            let done = match at {
+                Some(at) => writing.replace(at, bytes)?.is_some(),
+                None => writing.insert(bytes)?,
+            };
+            drop(stored);
+            if done {
+                return Ok(new);
             }
-        })
+        }
     }
 
     /// Replaces the value of `key` by `f` of it, unless that is `None`: then `Ok(Ok(previous))`, else
@@ -371,18 +350,18 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         key: &K::Item,
         mut f: impl FnMut(&V::Item) -> Option<V::Owned>,
     ) -> Result<Result<V::Owned, Option<V::Owned>>, WriteError> {
-        self.writing(key, |writing| {
-            while let Some((at, old)) = writing.read()? {
-                let Some(new) = f(old.borrow()) else {
-                    return Ok(Err(Some(old)));
-                };
-                let replaced = self.stored(new.borrow(), |bytes| writing.replace(at, bytes))?;
-                if replaced.is_some() {
-                    return Ok(Ok(old));
-                }
+        let key = encoded::<K>(key, "key")?;
+        let writing = self.writing(key.as_ref())?;
+        while let Some((at, old)) = writing.read()? {
+            let Some(new) = f(old.borrow()) else {
+                return Ok(Err(Some(old)));
+            };
+            let replaced = writing.replace(at, self.stored(new.borrow())?.as_ref())?;
+            if replaced.is_some() {
+                return Ok(Ok(old));
             }
-            Ok(Err(None))
-        })
+        }
+        Ok(Err(None))
     }
 
     /// Removes `key`, and returns its value, if it was there. Its room is free at once.
@@ -406,22 +385,21 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         key: &K::Item,
         mut condition: impl FnMut(&V::Item) -> bool,
     ) -> Result<Option<V::Owned>, WriteError> {
-        // A key that is too long is not there, and that is what a removal is for.
-        let removed = self.writing(key, |writing| {
-            while let Some((at, value)) = writing.read()? {
-                if !condition(value.borrow()) {
-                    return Ok(None);
-                }
-                if writing.remove(at)? {
-                    return Ok(Some(value));
-                }
+        let key = encoded::<K>(key, "key")?;
+        let writing = match self.writing(key.as_ref()) {
+            // It is not there, and that is what a removal is for.
+            Err(WriteError::KeyTooLong { .. }) => return Ok(None),
+            writing => writing?,
+        };
+        while let Some((at, value)) = writing.read()? {
+            if !condition(value.borrow()) {
+                return Ok(None);
             }
-            Ok(None)
-        });
-        match removed {
-            Err(WriteError::KeyTooLong { .. }) => Ok(None),
-            removed => removed,
+            if writing.remove(at)? {
+                return Ok(Some(value));
+            }
         }
+        Ok(None)
     }
 
     /// Removes the keys for which `keep` is `false`, one after the other.
@@ -438,18 +416,16 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         self.writable()?;
         let mut entries = super::iter::Raw::new(self);
         while let Some(raw) = entries.next() {
-            self.writing_bytes(&raw.key, |writing| {
-                let key = super::iter::decode_key::<K>(&raw.key).map_err(undecodable)?;
-                // As it was seen, or as it is by now.
-                let mut found = Some((raw.at, V::decode(raw.value).map_err(undecodable)?));
-                while let Some((at, value)) = found {
-                    if keep(key.borrow(), value.borrow()) || writing.remove(at)? {
-                        break;
-                    }
-                    found = writing.read()?;
+            let writing = self.writing(&raw.key)?;
+            let key = super::iter::decode_key::<K>(&raw.key).map_err(undecodable)?;
+            // As it was seen, or as it is by now.
+            let mut found = Some((raw.at, V::decode(raw.value).map_err(undecodable)?));
+            while let Some((at, value)) = found {
+                if keep(key.borrow(), value.borrow()) || writing.remove(at)? {
+                    break;
                 }
-                Ok(())
-            })?;
+                found = writing.read()?;
+            }
         }
         Ok(())
     }
@@ -463,19 +439,15 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> SharedHashMap<K, V> {
         self.writable()?;
         let mut keys = super::iter::Raw::new(self);
         while let Some(raw) = keys.next() {
-            self.writing_bytes(&raw.key, |writing| {
-                let mut found = Some(raw.at);
-                while let Some(at) = found {
-                    if writing.remove(at)? {
-                        break;
-                    }
-                    found = writing
-                        .table
-                        .find_live(&writing.target, |_| ())
-                        .map(|(at, ())| at);
+            let writing = self.writing(&raw.key)?;
+            let mut found = Some(raw.at);
+            while let Some(at) = found {
+                if writing.remove(at)? {
+                    break;
                 }
-                Ok(())
-            })?;
+                let now = writing.table.find_live(&writing.target, |_| ());
+                found = now.map(|(at, ())| at);
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use super::record::LONGEST_KEY;
-use super::view::with_key;
+use super::view::encoded_key;
 use super::write::too_long;
 use super::{StreamDict, StreamError};
 use crate::stored::Stored;
@@ -38,7 +38,7 @@ impl<K: Stored + ?Sized, V: Stored<Owned: Clone> + ?Sized> StreamDict<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn entry(&self, key: &K::Item) -> Result<StreamEntry<'_, K, V>, StreamError> {
-        let key = with_key::<K, _>(key, <[u8]>::to_vec)?;
+        let key = encoded_key::<K>(key)?.as_ref().to_vec();
         too_long("key", key.len(), LONGEST_KEY)?;
         Ok(StreamEntry {
             dict: self,

@@ -22,7 +22,7 @@ pub use self::error::StreamError;
 use self::state::{Context, State};
 pub use self::status::{Status, StreamParticipant};
 pub use self::view::{View, ViewIter};
-use self::view::{value_of, with_key};
+use self::view::{encoded_key, value_of};
 pub use self::write::Transaction;
 use crate::error::UnlinkError;
 use crate::identity::Identity;
@@ -329,7 +329,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         // As by a view, but that nobody can come to hold it.
         refuse_held(self.shared.segment.number())?;
         let state = self.shared.read()?;
-        let found = with_key::<K, _>(key, |key| of(&state).replica.get(key))?;
+        let found = of(&state).replica.get(encoded_key::<K>(key)?.as_ref());
         Ok(found.map(|held| value_of::<V>(held)).transpose()?.cloned())
     }
 

@@ -143,14 +143,10 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Options<StreamDict<K, V>> {
         let (mut replica, mut change) = (Replica::default(), Vec::new());
         for (key, value) in entries {
             change.clear();
-            let put = |key: &[u8]| {
-                V::encode(value.borrow(), |value| {
-                    record::write(&mut change, Change::Put { key, value });
-                })
-            };
-            K::encode(key.borrow(), put)
-                .and_then(|put| put)
-                .map_err(failed)?;
+            let key = K::encode(key.borrow()).map_err(failed)?;
+            let value = V::encode(value.borrow()).map_err(failed)?;
+            let (key, value) = (key.as_ref(), value.as_ref());
+            record::write(&mut change, Change::Put { key, value });
             let _ = replica.apply(&change);
         }
         let plan = sealed::Structure::plan(self)?;

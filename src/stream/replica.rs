@@ -30,8 +30,9 @@ impl<V: Stored + ?Sized> Held<V> {
         };
         // What goes into the dump is what was written: found out now, because in the middle of a switch it
         // would be too late.
-        let is_own = V::encode(value.borrow(), |bytes| bytes == stored);
-        match is_own.is_ok_and(|is_own| is_own) {
+        let encoded = V::encode(value.borrow());
+        let is_own = encoded.is_ok_and(|bytes| bytes.as_ref() == stored);
+        match is_own {
             true => Self::Value {
                 value,
                 bytes: stored.len(),
@@ -149,7 +150,7 @@ impl<V: Stored + ?Sized> Replica<V> {
             bytes.clear();
             let mut put = |value: &[u8]| record::write(&mut bytes, Change::Put { key, value });
             match held {
-                Held::Value { value, .. } => V::encode(value.borrow(), put)?,
+                Held::Value { value, .. } => put(V::encode(value.borrow())?.as_ref()),
                 Held::Foreign { stored, .. } | Held::Unreadable(stored) => put(stored),
             }
             piece(&bytes);

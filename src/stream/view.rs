@@ -39,7 +39,7 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> View<'a, K, V> {
     /// [`StreamError::Encode`], [`StreamError::Decode`].
     #[inline]
     pub fn get(&self, key: &K::Item) -> Result<Option<&V::Owned>, StreamError> {
-        let found = with_key::<K, _>(key, |key| self.state().replica.get(key))?;
+        let found = self.state().replica.get(encoded_key::<K>(key)?.as_ref());
         found.map(|held| value_of::<V>(held)).transpose()
     }
 
@@ -48,7 +48,8 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> View<'a, K, V> {
     /// # Errors
     /// [`StreamError::Encode`].
     pub fn contains_key(&self, key: &K::Item) -> Result<bool, StreamError> {
-        with_key::<K, _>(key, |key| self.state().replica.get(key).is_some())
+        let key = encoded_key::<K>(key)?;
+        Ok(self.state().replica.get(key.as_ref()).is_some())
     }
 
     /// Number of keys.
@@ -142,14 +143,24 @@ impl<K: ?Sized, V: Stored + ?Sized> fmt::Debug for ViewIter<'_, K, V> {
     }
 }
 
-/// Calls `with` on the stored form of `key`.
+/// The stored form of `key`.
 #[inline]
-pub(super) fn with_key<K: Stored + ?Sized, R>(
+pub(super) fn encoded_key<K: Stored + ?Sized>(
     key: &K::Item,
-    with: impl FnOnce(&[u8]) -> R,
-) -> Result<R, StreamError> {
-    K::encode(key, with).map_err(|source| StreamError::Encode {
+) -> Result<K::Encoded<'_>, StreamError> {
+    K::encode(key).map_err(|source| StreamError::Encode {
         what: "key",
+        source,
+    })
+}
+
+/// The stored form of `value`.
+#[inline]
+pub(super) fn encoded_value<V: Stored + ?Sized>(
+    value: &V::Item,
+) -> Result<V::Encoded<'_>, StreamError> {
+    V::encode(value).map_err(|source| StreamError::Encode {
+        what: "value",
         source,
     })
 }

@@ -8,7 +8,7 @@ use hashlink::LinkedHashMap;
 
 use super::record::{self, Change, LONGEST_KEY, LONGEST_VALUE};
 use super::replica::{self, Replica};
-use super::view::{key_of, value_of, with_key};
+use super::view::{encoded_key, encoded_value, key_of, value_of};
 use super::{Held, Position, StreamDict, StreamError, state};
 use crate::stored::Stored;
 use crate::sync::Access;
@@ -66,7 +66,7 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
     /// # Errors
     /// [`StreamError::Encode`], [`StreamError::Decode`].
     pub fn get(&self, key: &K::Item) -> Result<Option<&V::Owned>, StreamError> {
-        with_key::<K, _>(key, |key| self.find(key))?
+        self.find(encoded_key::<K>(key)?.as_ref())
     }
 
     /// Whether `key` is there with the changes so far.
@@ -74,7 +74,7 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
     /// # Errors
     /// [`StreamError::Encode`].
     pub fn contains_key(&self, key: &K::Item) -> Result<bool, StreamError> {
-        with_key::<K, _>(key, |key| self.has(key))
+        Ok(self.has(encoded_key::<K>(key)?.as_ref()))
     }
 
     /// Number of keys with the changes so far.
@@ -107,27 +107,21 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
     /// [`StreamError::Encode`]; [`StreamError::Decode`] if what was encoded cannot be decoded;
     /// [`StreamError::TooLong`].
     pub fn set(&mut self, key: &K::Item, value: &V::Item) -> Result<(), StreamError> {
-        with_key::<K, _>(key, |key| self.put(key, value))?
+        self.put(encoded_key::<K>(key)?.as_ref(), value)
     }
 
     pub(super) fn put(&mut self, key: &[u8], value: &V::Item) -> Result<(), StreamError> {
         too_long("key", key.len(), LONGEST_KEY)?;
-        let changes = &mut *self.changes;
-        let encoded = V::encode(value, |value| {
-            too_long("value", value.len(), LONGEST_VALUE)?;
-            // Now, because behind the commit it is too late for an error.
-            let decoded = replica::decode::<V>(value).map_err(|source| StreamError::Decode {
-                what: "value",
-                source,
-            })?;
-            record::write(changes, Change::Put { key, value });
-            Ok::<_, StreamError>(decoded)
-        });
-        let decoded = encoded.map_err(|source| StreamError::Encode {
+        let stored = encoded_value::<V>(value)?;
+        let stored = stored.as_ref();
+        too_long("value", stored.len(), LONGEST_VALUE)?;
+        // Now, because behind the commit it is too late for an error.
+        let decoded = replica::decode::<V>(stored).map_err(|source| StreamError::Decode {
             what: "value",
             source,
-        })??;
+        })?;
         let is_new = !self.has(key);
+        record::write(self.changes, Change::Put { key, value: stored });
         self.len += usize::from(is_new);
         match self.touched.get_mut(key) {
             Some(touched) if !is_new => touched.value = Some(decoded),
@@ -147,19 +141,19 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
     /// # Errors
     /// [`StreamError::Encode`].
     pub fn remove(&mut self, key: &K::Item) -> Result<bool, StreamError> {
-        with_key::<K, _>(key, |key| {
-            let was_there = self.has(key);
-            if was_there {
-                record::write(self.changes, Change::Remove { key });
-                let touched = Touched {
-                    value: None,
-                    is_last: false,
-                };
-                self.touched.insert(key.into(), touched);
-                self.len -= 1;
-            }
-            was_there
-        })
+        let key = encoded_key::<K>(key)?;
+        let key = key.as_ref();
+        let was_there = self.has(key);
+        if was_there {
+            record::write(self.changes, Change::Remove { key });
+            let touched = Touched {
+                value: None,
+                is_last: false,
+            };
+            self.touched.insert(key.into(), touched);
+            self.len -= 1;
+        }
+        Ok(was_there)
     }
 
     /// Removes all keys.
@@ -365,20 +359,14 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     where
         V::Owned: Clone,
     {
-        let encode = |value: &V::Item| {
-            V::encode(value, <[u8]>::to_vec).map_err(|source| StreamError::Encode {
-                what: "value",
-                source,
-            })
-        };
-        let expected = expected.map(encode).transpose()?;
+        let expected = expected.map(encoded_value::<V>).transpose()?;
+        let expected = expected.as_ref().map(AsRef::as_ref);
         self.transaction(|tx| {
             let found = tx.get(key)?.cloned();
-            let is = found
+            let stored = found
                 .as_ref()
-                .map(|found| encode(found.borrow()))
-                .transpose()?;
-            if is != expected {
+                .map(|found| encoded_value::<V>(found.borrow()));
+            if stored.transpose()?.as_ref().map(AsRef::as_ref) != expected {
                 return Ok(Err(found));
             }
             match new {

@@ -53,7 +53,7 @@ fn exactly<K: Many<Owned: Clone> + ?Sized>(asked: u64, writers: u64, seed: u64) 
     let mut known = HashSet::new();
     let mut fresh = |rng: &mut SmallRng| loop {
         let key = K::random(rng);
-        if known.insert(K::encode(at::<K>(&key), <[u8]>::to_vec).unwrap()) {
+        if known.insert(K::encode(at::<K>(&key)).unwrap().as_ref().to_vec()) {
             return key;
         }
     };

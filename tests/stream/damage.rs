@@ -108,7 +108,8 @@ fn plausible(bytes: &[u8], rng: &mut SmallRng) -> u64 {
 
 /// Damages the bytes of one file behind its header, and tells how.
 fn damage(bytes: &mut [u8], rng: &mut SmallRng) -> &'static str {
-    let body = 1344 + 32 * get(bytes, 144) as usize;
+    // (The header may be damaged already.)
+    let body = 1344 + 32 * get(bytes, 144).min(8) as usize;
     let end = bytes.len();
     // Most of a file is zeros.
     let near = (body + 512).min(end);

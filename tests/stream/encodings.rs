@@ -127,12 +127,13 @@ impl Stored for Elastic {
     type Item = [u8];
     type Owned = Vec<u8>;
     type Image = Vec<u8>;
+    type Encoded<'i> = &'i [u8];
 
     const LENGTH: Option<usize> = Some(4);
     const SHAPE: TypeShape = TypeShape::of::<u32>();
 
-    fn encode<R>(item: &[u8], with: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
-        Ok(with(item))
+    fn encode(item: &[u8]) -> Result<&[u8], CodecError> {
+        Ok(item)
     }
 
     fn room(image: &mut Vec<u8>, len: usize) -> &mut [u8] {
@@ -176,15 +177,14 @@ impl Stored for Rambling {
     type Item = str;
     type Owned = String;
     type Image = Vec<u8>;
+    type Encoded<'i> = String;
 
     const LENGTH: Option<usize> = None;
     const SHAPE: TypeShape = <str as Stored>::SHAPE;
 
-    fn encode<R>(item: &str, with: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
+    fn encode(item: &str) -> Result<String, CodecError> {
         SAID.set(SAID.get() + 1);
-        Ok(with(
-            format!("{item}{}", " ".repeat(SAID.get() % 5)).as_bytes(),
-        ))
+        Ok(format!("{item}{}", " ".repeat(SAID.get() % 5)))
     }
 
     fn room(image: &mut Vec<u8>, len: usize) -> &mut [u8] {

@@ -86,10 +86,11 @@ impl Stored for NoBlanks {
     type Item = str;
     type Owned = String;
     type Image = Vec<u8>;
+    type Encoded<'i> = &'i [u8];
     const LENGTH: Option<usize> = None;
     const SHAPE: TypeShape = <str as Stored>::SHAPE;
-    fn encode<R>(item: &str, with: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
-        Ok(with(item.as_bytes()))
+    fn encode(item: &str) -> Result<&[u8], CodecError> {
+        Ok(item.as_bytes())
     }
     fn room(image: &mut Vec<u8>, len: usize) -> &mut [u8] {
         image.resize(len, 0);

@@ -91,7 +91,7 @@ pub(crate) fn texts(dict: &StreamDict<str, str>) -> String {
 
 /// The stored form.
 pub(crate) fn bytes<T: Stored + ?Sized>(item: &T::Item) -> Vec<u8> {
-    T::encode(item, <[u8]>::to_vec).unwrap()
+    T::encode(item).unwrap().as_ref().to_vec()
 }
 
 /// The stored form of what came out.
@@ -128,17 +128,18 @@ pub(crate) struct Json;
 impl Stored for Json {
     type Item = BTreeMap<String, i64>;
     type Owned = BTreeMap<String, i64>;
+    type Encoded<'i> = String;
     vector_image!();
 
     const SHAPE: TypeShape = TypeShape::varying(1001);
 
-    fn encode<R>(item: &Self::Item, with: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
+    fn encode(item: &Self::Item) -> Result<String, CodecError> {
         if item.keys().any(|key| key.contains(['"', '\\'])) {
             return Err("a name with a quote".into());
         }
         let pairs = item.iter().map(|(key, value)| format!("\"{key}\":{value}"));
         let pairs: Vec<_> = pairs.collect();
-        Ok(with(format!("{{{}}}", pairs.join(",")).as_bytes()))
+        Ok(format!("{{{}}}", pairs.join(",")))
     }
 
     fn decode(image: Vec<u8>) -> Result<Self::Owned, CodecError> {
@@ -170,14 +171,15 @@ pub(crate) const UNSPEAKABLE: &[u8] = b"unspeakable";
 impl Stored for Lie {
     type Item = [u8];
     type Owned = Vec<u8>;
+    type Encoded<'i> = &'i [u8];
     vector_image!();
 
     const SHAPE: TypeShape = <str as Stored>::SHAPE;
 
-    fn encode<R>(item: &[u8], with: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
+    fn encode(item: &[u8]) -> Result<&[u8], CodecError> {
         match item == UNSPEAKABLE {
             true => Err("it cannot be said".into()),
-            false => Ok(with(item)),
+            false => Ok(item),
         }
     }
 
@@ -193,12 +195,13 @@ pub(crate) struct Deaf;
 impl Stored for Deaf {
     type Item = [u8];
     type Owned = Vec<u8>;
+    type Encoded<'i> = &'i [u8];
     vector_image!();
 
     const SHAPE: TypeShape = <str as Stored>::SHAPE;
 
-    fn encode<R>(item: &[u8], with: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
-        Ok(with(item))
+    fn encode(item: &[u8]) -> Result<&[u8], CodecError> {
+        Ok(item)
     }
 
     fn decode(image: Vec<u8>) -> Result<Vec<u8>, CodecError> {

@@ -7,7 +7,7 @@ use super::{Table, Target};
 use crate::raw::bytes::Bytes;
 use crate::sync::{
     Ordering::{Acquire, Relaxed},
-    after_read, before_read, fence, load,
+    Word, after_read, before_read, fence, load,
 };
 
 /// Where a key stood, and which content it had.
@@ -28,35 +28,40 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
         target: &Target<'_>,
         mut look: impl FnMut(Bytes<'a>) -> R,
     ) -> Option<(At, R)> {
-        let mut look = |cell: Cell<'a>| cell.has_key(target.key).then(|| look(cell.value()));
         before_read(self.access);
-        let mut found = self.find_in(target, target.home, &mut look);
-        if found.is_none() {
-            // A key that is there all the time stands in one bucket all the time, and within `len` lines
-            // of its home: so it is passed here, or it was gone for an instant, or not there yet.
-            let len = self.load_home(target.home).len();
-            if len != 0 {
-                found = self.find_beyond(target, len, &mut look);
-            }
-        }
+        let found = self.find_within(target, None, &mut |cell| {
+            cell.has_key(target.key).then(|| look(cell.value()))
+        });
         after_read(self.access);
         found
     }
 
-    /// In the lines behind the home's own, apart so that the first step stays small.
-    #[inline(never)]
-    fn find_beyond<R>(
+    /// What `look` makes of a cell in the home's own line or in one of `len` behind it: as many as the home
+    /// says, if that is not known, and then it is asked only if need be.
+    // One loop, and nothing of it apart: what `look` refers to stays in registers then.
+    #[inline(always)]
+    pub(super) fn find_within<R>(
         &self,
         target: &Target<'_>,
-        len: usize,
+        len: Option<usize>,
         look: &mut impl FnMut(Cell<'a>) -> Option<R>,
     ) -> Option<(At, R)> {
-        let mut lines = 1..=len.min(self.farthest());
-        lines.find_map(|line| self.find_in(target, self.line_after(target.home, line), look))
+        let (mut line, mut left) = (target.home, len);
+        loop {
+            let found = self.find_in(target, line, look);
+            if found.is_some() {
+                return found;
+            }
+            // A key that is there all the time stands in one bucket all the time, and within `len` lines
+            // of its home: so it is passed here, or it was gone for an instant, or not there yet.
+            let len = left.unwrap_or_else(|| self.load_home(target.home).len());
+            left = Some(len.min(self.farthest()).checked_sub(1)?);
+            line = self.line_after(line, 1);
+        }
     }
 
     #[inline(always)]
-    pub(super) fn find_in<R>(
+    fn find_in<R>(
         &self,
         target: &Target<'_>,
         line: usize,
@@ -99,7 +104,12 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
             }
             let cell = self.cell(self.split.cell(word.publication()))?;
             if word.is_tentative() {
-                match self.counts(index, word, cell, target) {
+                // (That of a garbage key, if the cell is being filled anew: then the word has changed.)
+                let home = match target {
+                    Some(target) => target.home,
+                    None => self.home_of(cell.hash(self.seed)),
+                };
+                match self.counts(index, word, home) {
                     Ok(true) => {}
                     Ok(false) => return None,
                     Err(now) => {
@@ -117,7 +127,7 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
             let now = Bucket(self.bucket_word(index).load(Relaxed));
             if now == word
                 || word.is_tentative() && now == word.to_live()
-                || self.still_has(cell, word)
+                || self.still_has(cell.owner(), word)
             {
                 return seen.map(|seen| (At { index, word }, seen));
             }
@@ -129,18 +139,7 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
     /// It stood in the bucket before and after the home was read, so it did then. If it does not count and
     /// is not there any more, what is there instead.
     #[cold]
-    fn counts(
-        &self,
-        index: usize,
-        word: Bucket,
-        cell: Cell<'a>,
-        target: Option<&Target<'_>>,
-    ) -> Result<bool, Bucket> {
-        // (That of a garbage key, if the cell is being filled anew: then the word has changed.)
-        let home = match target {
-            Some(target) => target.home,
-            None => self.home_of(cell.hash(self.seed)),
-        };
+    fn counts(&self, index: usize, word: Bucket, home: usize) -> Result<bool, Bucket> {
         if self.load_home(home).pending() == self.pending_of(home, index) {
             return Ok(true);
         }
@@ -150,10 +149,10 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
 
     /// Whether a cell still has the content that `word` named when it was loaded.
     #[cold]
-    fn still_has(&self, cell: Cell<'a>, word: Bucket) -> bool {
+    fn still_has(&self, owner: &Word, word: Bucket) -> bool {
         let number = self.split.cell(word.publication());
         // Relaxed: ordered by the fence before.
-        let owner = Owner(cell.owner().load(Relaxed) ^ self.first_owner(number));
+        let owner = Owner(owner.load(Relaxed) ^ self.first_owner(number));
         !word.is_tentative() && owner.seq() == self.split.seq(word.publication())
     }
 

@@ -75,12 +75,9 @@ impl<'a, const LINE: usize> Table<'a, LINE> {
 
     /// Whether the key stands live within the lines of its home.
     fn is_live(&self, target: &Target<'_>, home: Home) -> bool {
-        let found = (0..=home.len().min(self.farthest())).find_map(|line| {
-            let line = self.line_after(target.home, line);
-            let look = &mut |cell: super::Cell<'a>| cell.has_key(target.key).then_some(());
-            // A tentative one that counts belongs to a later version of the home: our commit will fail.
-            self.find_in(target, line, look)
-        });
+        let look = &mut |cell: super::Cell<'a>| cell.has_key(target.key).then_some(());
+        // A tentative one that counts belongs to a later version of the home: our commit will fail.
+        let found = self.find_within(target, Some(home.len()), look);
         found.is_some_and(|(at, ())| !at.word.is_tentative())
     }
 
