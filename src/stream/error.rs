@@ -37,13 +37,13 @@ pub enum StreamError {
     /// This handle was opened with `read_only(true)`.
     #[error("this handle was opened with read_only(true); open one for writing")]
     ReadOnly,
-    /// The next generation, which has to begin, would make the dictionary larger than it may be. Smaller
-    /// changes may still fit, and removals make room.
+    /// With this change the dictionary would be larger than it may be. Smaller changes may still fit, and
+    /// removals make room.
     #[error(
-        "{need} bytes would be in use, and the budget is {budget}; remove something if the log has room for that, or create the dictionary with a larger option budget"
+        "{need} bytes would be in use, and the budget is {budget}; remove something, or create the dictionary with a larger option budget"
     )]
     OverBudget {
-        /// Bytes of all segments of the dictionary while one generation follows another.
+        /// Bytes of all segments of the dictionary while the next generation follows this one.
         need: u64,
         /// Bytes that they may have.
         budget: u64,

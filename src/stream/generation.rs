@@ -1,7 +1,7 @@
 //! Generations as segments: a log, and behind it the dump that it goes on from.
 //!
 //! ```text
-//! geometry: id | the one before | number | words of the log | bytes of the dump | records of the one before | 0 0
+//! geometry: id | the one before | number | words of the log | bytes of the dump | since: generation, records | 0
 //! body:     log | checksum of the dump | dump
 //! ```
 
@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::Position;
 use super::replica::Replica;
 use crate::error::{CodecError, CreateError, Mismatch, OpenError};
 use crate::identity::{Identity, Kind};
@@ -53,8 +54,8 @@ pub(super) struct Facts {
     pub(super) number: u64,
     pub(super) log_words: u64,
     pub(super) dump_bytes: u64,
-    /// How many records the one before had in the end.
-    pub(super) previous_records: u64,
+    /// The earliest position at which everything was as it is in the dump.
+    pub(super) since: Position,
 }
 
 impl Facts {
@@ -65,7 +66,7 @@ impl Facts {
             number,
             log_words,
             dump_bytes,
-            previous_records,
+            since,
         } = self;
         [
             id,
@@ -73,8 +74,8 @@ impl Facts {
             number,
             log_words,
             dump_bytes,
-            previous_records,
-            0,
+            since.generation,
+            since.records,
             0,
         ]
     }
@@ -86,8 +87,8 @@ impl Facts {
             number,
             log_words,
             dump_bytes,
-            previous_records,
-            0,
+            generation,
+            records,
             0,
         ] = geometry
         else {
@@ -99,20 +100,17 @@ impl Facts {
             number,
             log_words,
             dump_bytes,
-            previous_records,
+            since: Position {
+                generation,
+                records,
+            },
         })
     }
 
-    fn body_words(&self) -> Option<u64> {
-        self.log_words
-            .checked_add(1)?
-            .checked_add(self.dump_bytes.div_ceil(8))
-            .filter(|_| self.log_words >= log::HEAD_WORDS as u64)
-    }
-
-    /// Bytes of the segment; `None` if that is more than an address can count.
+    /// Bytes of the segment; `None` if there is no such generation.
     pub(super) fn segment_bytes(&self) -> Option<u64> {
-        layout::segment_bytes(PARTICIPANTS, self.body_words()?)
+        segment_bytes(self.log_words, self.dump_bytes)
+            .filter(|_| self.log_words >= log::HEAD_WORDS as u64)
     }
 
     fn plan(&self, identity: Identity, bytes: u64) -> Plan {
@@ -123,6 +121,12 @@ impl Facts {
             participants: PARTICIPANTS,
         }
     }
+}
+
+/// Bytes of a generation; `None` if that is more than an address can count.
+pub(super) fn segment_bytes(log_words: u64, dump_bytes: u64) -> Option<u64> {
+    let dump_words = 1 + dump_bytes.div_ceil(8);
+    layout::segment_bytes(PARTICIPANTS, log_words.checked_add(dump_words)?)
 }
 
 /// That of the generations of a dictionary with that identity.

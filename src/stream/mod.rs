@@ -1,5 +1,6 @@
 //! `StreamDict`: its handle, and what reads.
 
+mod budget;
 mod entry;
 mod error;
 mod generation;
@@ -17,12 +18,12 @@ use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::time::Duration;
 
+use self::budget::Budget;
 pub use self::entry::StreamEntry;
 pub use self::error::StreamError;
 use self::state::{Context, State};
 pub use self::status::{Status, StreamParticipant};
 pub use self::view::{View, ViewIter};
-use self::view::{encoded_key, value_of};
 pub use self::write::Transaction;
 use crate::error::UnlinkError;
 use crate::identity::Identity;
@@ -119,14 +120,6 @@ thread_local! {
     static HELD: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Refuses a thread that is at the dictionary of that number already.
-fn refuse_held(number: u64) -> Result<(), StreamError> {
-    match HELD.with_borrow(|held| held.contains(&number)) {
-        true => Err(StreamError::Reentrant),
-        false => Ok(()),
-    }
-}
-
 /// Says that this thread is at a dictionary, as long as it is there. Not to be sent to another thread.
 struct Held {
     number: u64,
@@ -135,10 +128,14 @@ struct Held {
 
 impl Held {
     fn new(number: u64) -> Result<Self, StreamError> {
-        refuse_held(number)?;
-        HELD.with_borrow_mut(|held| held.push(number));
-        let here = PhantomData;
-        Ok(Self { number, here })
+        HELD.with_borrow_mut(|held| {
+            if held.contains(&number) {
+                return Err(StreamError::Reentrant);
+            }
+            held.push(number);
+            let here = PhantomData;
+            Ok(Self { number, here })
+        })
     }
 }
 
@@ -152,8 +149,7 @@ impl Drop for Held {
 /// A position in the stream of changes: a cursor that any process understands.
 ///
 /// Later ones are greater. That of the end of a generation and that of the start of the next mean the same,
-/// and are not equal: ask [`StreamDict::is_at`]. (Once a generation has begun with nothing between it and the one
-/// before that was begun by [`StreamDict::dump`], an older position counts as passed.)
+/// and are not equal: ask [`StreamDict::is_at`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The number of the generation, from 1.
@@ -196,13 +192,11 @@ impl<V: Stored + ?Sized> Shared<V> {
     }
 
     fn context_of(segment: &Segment, identity: Identity) -> Context<'_> {
-        let [log_bytes, budget, ..] = segment.header().geometry;
         Context {
             segment,
             control: generation::control_of(segment),
             identity,
-            log_bytes,
-            budget,
+            budget: Budget::of(segment),
         }
     }
 
@@ -326,11 +320,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     where
         V::Owned: Clone,
     {
-        // As by a view, but that nobody can come to hold it.
-        refuse_held(self.shared.segment.number())?;
-        let state = self.shared.read()?;
-        let found = of(&state).replica.get(encoded_key::<K>(key)?.as_ref());
-        Ok(found.map(|held| value_of::<V>(held)).transpose()?.cloned())
+        Ok(self.view()?.get(key)?.cloned())
     }
 
     /// Whether `key` is there.

@@ -4,12 +4,13 @@ use std::borrow::Borrow;
 use std::io;
 use std::path::Path;
 
+use super::budget::Budget;
 use super::error::StreamError;
 use super::generation::{BuildError, Facts, Generation, control_of};
-use super::record::{self, Change};
 use super::replica::Replica;
 use super::state::{self, State};
-use super::{Shared, StreamDict};
+use super::write::Transaction;
+use super::{Position, Shared, StreamDict};
 use crate::error::{CreateError, Mismatch, OpenError, OpenOrCreateError, UnlinkError};
 use crate::identity::{Identity, Kind};
 use crate::raw::layout;
@@ -52,25 +53,33 @@ impl<V: Stored + ?Sized> First<V> {
         // What creators have left that died here.
         let _ = companions::remove_forsaken(own, &options, Kind::StreamGeneration);
         let dump_bytes = replica.dump_bytes() as u64;
-        let [log_bytes, budget, ..] = control.header().geometry;
-        let words = (log_bytes / 8).max(dump_bytes.div_ceil(8));
-        let facts = Facts {
-            id: random()?,
+        let (budget, id) = (Budget::of(control), random()?);
+        let facts = |words: u64| Facts {
+            id,
             previous: 0,
             number: 1,
             log_words: log::HEAD_WORDS as u64 + words,
             dump_bytes,
-            previous_records: 0,
+            since: Position {
+                generation: 1,
+                records: 0,
+            },
         };
-        let too_large = || CreateError::TooLarge { capacity: words };
-        let bytes = facts.segment_bytes().ok_or_else(too_large)?;
-        let need = bytes.saturating_add(control.header().bytes);
-        if need > budget {
-            let what = format!("budget({budget}) (it must be {need} at least)");
-            return Err(CreateError::InvalidOption { what });
-        }
-        let place = control.companion(facts.id).expect("it has a place");
-        let blank = Segment::blank(&place, &options, bytes)?;
+        let least = budget.least_words();
+        let reserve = |words: u64| {
+            let facts = facts(words);
+            let too_large = || CreateError::TooLarge { capacity: words };
+            let bytes = facts.segment_bytes().ok_or_else(too_large)?;
+            if let Err(StreamError::OverBudget { need, budget }) = budget.allow(bytes, dump_bytes) {
+                let what = format!("budget({budget}) (it must be {need} at least)");
+                return Err(CreateError::InvalidOption { what });
+            }
+            let place = control.companion(id).expect("it has a place");
+            let blank = Segment::blank(&place, &options, bytes)?;
+            Ok((facts, place, blank))
+        };
+        let (facts, place, blank) =
+            reserve(least.max(dump_bytes.div_ceil(8))).or_else(|_| reserve(least))?;
         let generation = Generation::build(control, identity, blank, facts, &replica);
         let generation = generation.map_err(|error| match error {
             BuildError::Create(error) => error,
@@ -119,9 +128,14 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Options<StreamDict<K, V>> {
     }
 
     /// How many bytes of shared memory the dictionary may take, with both generations while one follows
-    /// the other: no limit unless set. A change that would need more is
-    /// [`StreamError::OverBudget`], and does not happen. Neither does a removal
-    /// then, where the log has no room for it: leave some room for that.
+    /// the other: no limit unless set. A change is [`StreamError::OverBudget`], and does not happen, if two
+    /// generations of what it leaves behind would not fit, each with a log of
+    /// [`log_bytes`](Self::log_bytes). So a dictionary that may hold `n` bytes of keys and values needs about
+    /// `2 * (n + log_bytes)`; with less than twice that it is copied more often than it would be.
+    ///
+    /// Changes that make it no larger always find room, if their keys and values have fewer bytes than
+    /// `log_bytes`, or than 400: what is full can be emptied. (Memory that the file system does not have is another matter: see
+    /// [`StreamError::Create`].)
     pub fn budget(&mut self, bytes: u64) -> &mut Self {
         self.budget = Some(bytes);
         self
@@ -137,16 +151,14 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Options<StreamDict<K, V>> {
         name: &str,
         entries: impl IntoIterator<Item = (Q, T)>,
     ) -> Result<StreamDict<K, V>, CreateError> {
-        let failed = |source| CreateError::InvalidOption {
-            what: format!("entries that cannot be encoded ({source})"),
-        };
         let (mut replica, mut change) = (Replica::default(), Vec::new());
         for (key, value) in entries {
             change.clear();
-            let key = K::encode(key.borrow()).map_err(failed)?;
-            let value = V::encode(value.borrow()).map_err(failed)?;
-            let (key, value) = (key.as_ref(), value.as_ref());
-            record::write(&mut change, Change::Put { key, value });
+            let mut one = Transaction::<K, V>::new(&replica, &mut change);
+            if let Err(error) = one.set(key.borrow(), value.borrow()) {
+                let what = format!("entries that cannot be stored ({error})");
+                return Err(CreateError::InvalidOption { what });
+            }
             let _ = replica.apply(&change);
         }
         let plan = sealed::Structure::plan(self)?;

@@ -1,6 +1,7 @@
 //! The replica: what a process has of the dictionary, decoded.
 
 use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::fmt;
 
 use hashlink::LinkedHashMap;
@@ -104,6 +105,29 @@ impl<V: Stored + ?Sized> Replica<V> {
 
     pub(super) fn dump_bytes(&self) -> usize {
         self.dump_bytes
+    }
+
+    /// The same with these changes.
+    pub(super) fn dump_bytes_after(&self, changes: &[u8]) -> usize {
+        let (mut bytes, mut cleared) = (self.dump_bytes, false);
+        let mut touched = HashMap::new();
+        for change in record::read(changes).flatten() {
+            let (key, now) = match change {
+                Change::Put { key, value } => (key, record::put_bytes(key.len(), value.len())),
+                Change::Remove { key } => (key, 0),
+                Change::Clear => {
+                    touched.clear();
+                    (bytes, cleared) = (0, true);
+                    continue;
+                }
+            };
+            let before = touched.insert(key, now).unwrap_or_else(|| {
+                let held = self.get(key).filter(|_| !cleared);
+                held.map_or(0, |held| record::put_bytes(key.len(), held.bytes()))
+            });
+            bytes = bytes + now - before;
+        }
+        bytes
     }
 
     pub(super) fn iter(&self) -> hashlink::linked_hash_map::Iter<'_, Box<[u8]>, Held<V>> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::Position;
+use super::budget::Budget;
 use super::error::StreamError;
 use super::generation::{Facts, Generation, NameError, Names};
 use super::replica::Replica;
@@ -29,10 +30,7 @@ pub(super) struct Context<'a> {
     pub(super) segment: &'a Segment,
     pub(super) control: Control<'a>,
     pub(super) identity: Identity,
-    /// Bytes of a log at least.
-    pub(super) log_bytes: u64,
-    /// Bytes of all segments at most.
-    pub(super) budget: u64,
+    pub(super) budget: Budget,
 }
 
 impl<'a> Context<'a> {
@@ -84,64 +82,43 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Reserves the pages of a generation.
-    fn reserve(&self, facts: &Facts, besides: u64) -> Result<Blank, StreamError> {
-        let bytes = facts.segment_bytes();
-        let need = bytes.and_then(|bytes| {
-            bytes
-                .checked_add(besides)?
-                .checked_add(self.segment.header().bytes)
-        });
-        match (bytes, need) {
-            (Some(bytes), Some(need)) if need <= self.budget => {
-                let place = self
-                    .segment
-                    .companion(facts.id)
-                    .expect("a control has a name");
-                let options = self.segment.companion_options();
-                Segment::blank(&place, &options, bytes).map_err(StreamError::Create)
-            }
-            _ => Err(StreamError::OverBudget {
-                need: need.unwrap_or(u64::MAX),
-                budget: self.budget,
-            }),
-        }
-    }
-
-    /// Reserves the pages of a generation that goes on from `replica` and has room for a record of so many
-    /// words.
+    /// Reserves the pages of a generation that goes on from what `state` has read, and has room for a record
+    /// with `changes`.
     fn next<V: Stored + ?Sized>(
         &self,
         state: &State<V>,
-        record: usize,
+        changes: &[u8],
     ) -> Result<(Facts, Blank), StreamError> {
-        let facts = state.generation.facts();
+        let before = state.generation.facts();
         let dump_bytes = state.replica.dump_bytes() as u64;
-        let next = |words: u64| Facts {
-            id: 0,
-            previous: facts.id,
-            number: facts.number.wrapping_add(1),
-            log_words: log::HEAD_WORDS as u64 + words,
-            dump_bytes,
-            previous_records: state.records,
-        };
-        let least = (self.log_bytes / 8).max(record as u64);
+        let id = random()?;
+        let least = self
+            .budget
+            .least_words()
+            .max(record_words(changes.len()) as u64);
         // As long as the dump, so that what is copied is no more than what was written; and for who has
         // found no room. Shorter, if there is no room for that.
         let ample = least
             .max(dump_bytes.div_ceil(8))
             .max(state.generation.wanted() as u64);
-        let besides = state.generation.bytes();
-        let id = random()?;
-        let mut refused = None;
-        for words in [ample, least] {
-            let facts = Facts { id, ..next(words) };
-            match self.reserve(&facts, besides) {
-                Ok(blank) => return Ok((facts, blank)),
-                Err(error) => refused = Some(error),
-            }
-        }
-        Err(refused.expect("it was tried"))
+        let reserve = |words: u64| {
+            let facts = Facts {
+                id,
+                previous: before.id,
+                number: before.number.wrapping_add(1),
+                log_words: log::HEAD_WORDS as u64 + words,
+                dump_bytes,
+                since: state.since(),
+            };
+            let bytes = facts.segment_bytes().unwrap_or(u64::MAX);
+            state.allow(self, bytes, changes)?;
+            self.budget.fit([state.generation.bytes(), bytes])?;
+            let place = self.segment.companion(id).expect("a control has a name");
+            let options = self.segment.companion_options();
+            let blank = Segment::blank(&place, &options, bytes).map_err(StreamError::Create)?;
+            Ok((facts, blank))
+        };
+        reserve(ample).or_else(|_| reserve(least))
     }
 }
 
@@ -234,14 +211,35 @@ impl<V: Stored + ?Sized> State<V> {
         }
     }
 
-    /// Whether `position` is this one. The end of a generation and the start of the next are one position.
+    /// The earliest position since which nothing has changed.
+    fn since(&self) -> Position {
+        match self.records {
+            0 => self.generation.facts().since,
+            _ => self.position(),
+        }
+    }
+
+    /// Whether nothing has changed since `position`.
     pub(super) fn is_at(&self, position: Position) -> bool {
-        let facts = self.generation.facts();
-        let end_of_previous = Position {
-            generation: facts.number.wrapping_sub(1),
-            records: facts.previous_records,
-        };
-        position == self.position() || self.records == 0 && position == end_of_previous
+        let since = self.since();
+        let now = self.position();
+        // Or it is the start of a generation between them.
+        let is_between = since < position && position < now && position.records == 0;
+        position == now || position == since || is_between
+    }
+
+    /// Refuses `changes` that make the dictionary too large, in a generation of `bytes`.
+    fn allow(&self, cx: &Context<'_>, bytes: u64, changes: &[u8]) -> Result<(), StreamError> {
+        if !cx.budget.is_set() {
+            return Ok(());
+        }
+        let now = self.replica.dump_bytes();
+        // No change adds more than its own length.
+        if cx.budget.allow(bytes, (now + changes.len()) as u64).is_ok() {
+            return Ok(());
+        }
+        let after = self.replica.dump_bytes_after(changes);
+        cx.budget.allow(bytes, after as u64)
     }
 
     /// Reads everything that was appended before this.
@@ -329,6 +327,10 @@ impl<V: Stored + ?Sized> State<V> {
         if self.sealed {
             return self.build(cx, changes);
         }
+        if self.allow(cx, self.generation.bytes(), changes).is_err() {
+            // Perhaps in a generation with a shorter log.
+            return self.seal(cx, changes);
+        }
         let log = self.generation.log();
         let kept = self.room.take().filter(|room| room.fits(changes.len()));
         let Some(room) = kept.or_else(|| log.reserve(changes.len()).ok()) else {
@@ -359,11 +361,10 @@ impl<V: Stored + ?Sized> State<V> {
     /// for want of room fails before.
     fn seal(&mut self, cx: &Context<'_>, changes: &[u8]) -> Result<bool, StreamError> {
         let log = self.generation.log();
-        let words = record_words(changes.len());
-        log.want(words);
+        log.want(record_words(changes.len()));
         cx.clean_all();
         cx.slot()?;
-        let (facts, blank) = cx.next(self, words)?;
+        let (facts, blank) = cx.next(self, changes)?;
         if !log.seal(self.tail) {
             return Ok(false);
         }
@@ -374,8 +375,7 @@ impl<V: Stored + ?Sized> State<V> {
     /// Begins the next log where somebody else has ended this one, unless somebody does so soon.
     fn build(&mut self, cx: &Context<'_>, changes: &[u8]) -> Result<bool, StreamError> {
         let log = self.generation.log();
-        let words = record_words(changes.len());
-        log.want(words);
+        log.want(record_words(changes.len()));
         let mebibytes = (self.replica.dump_bytes() >> 20) as u32;
         let deadline = Instant::now() + PATIENCE + PATIENCE_PER_MIB * mebibytes;
         let elected = || (log.next_generation() != 0).then_some(());
@@ -384,7 +384,7 @@ impl<V: Stored + ?Sized> State<V> {
         }
         cx.clean_all();
         cx.slot()?;
-        let (facts, blank) = cx.next(self, words)?;
+        let (facts, blank) = cx.next(self, changes)?;
         self.stand(cx, facts, blank, changes)
     }
 

@@ -72,7 +72,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
             dumps: state.generation.facts().number.saturating_sub(1),
             loads: state.loads,
             memory: state.generation.bytes() + cx.segment.header().bytes,
-            budget: cx.budget,
+            budget: cx.budget.bytes,
             participants,
         })
     }

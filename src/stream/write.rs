@@ -35,7 +35,7 @@ struct Touched<T> {
 }
 
 impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
-    fn new(replica: &'a Replica<V>, changes: &'a mut Vec<u8>) -> Self {
+    pub(super) fn new(replica: &'a Replica<V>, changes: &'a mut Vec<u8>) -> Self {
         Self {
             replica,
             touched: LinkedHashMap::new(),

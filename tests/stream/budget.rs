@@ -33,7 +33,7 @@ fn a_change_that_would_need_too_much_does_not_happen() {
     for _ in 0..3 {
         for dict in [&dict, &other] {
             let need = over(dict.set(&2, &[0; 100_000])).expect("too large");
-            assert!((108_000..150_000).contains(&need), "{need}");
+            assert!((108_000..250_000).contains(&need), "{need}");
         }
     }
     assert_eq!((dict.position().unwrap(), place.files()), before);
@@ -65,7 +65,7 @@ fn removals_make_room_again() {
             from + all
         };
         let most = fill(0);
-        assert!(most >= 20, "{most}");
+        assert!(most >= 15, "{most}");
         assert!(
             over(dict.set(&most, &vec![0; size])).is_some(),
             "it stays so"
@@ -94,28 +94,18 @@ fn the_budget_counts_both_generations_while_one_follows_the_other() {
     // Two of the smallest generations, and one byte less than that.
     let fits = control + 2 * 4096;
     let mut options = place.options::<u64, [u8]>();
-    let created = options.log_bytes(0).budget(fits - 1).create("dict");
-    let dict = created.unwrap();
-    assert_eq!(over(dict.dump()), Some(fits));
-    assert_eq!(
-        over(dict.set(&1, b"")),
-        Some(fits),
-        "its log has no room at all"
-    );
-    options.unlink("dict").unwrap();
+    options.log_bytes(0);
+    let error = options.budget(fits - 1).create("dict").unwrap_err();
+    let CreateError::InvalidOption { what } = &error else {
+        panic!("{error}");
+    };
+    let least = format!("it must be {fits} at least");
+    assert!(what.contains(&least), "{what}");
     let dict = options.budget(fits).create("dict").unwrap();
     dict.dump().unwrap();
     dict.set(&1, b"").unwrap();
     assert_eq!(dict.get(&1).unwrap(), Some(vec![]));
-    // The first alone must fit at creation.
-    let error = options.budget(control + 4095).create("other").unwrap_err();
-    let CreateError::InvalidOption { what } = &error else {
-        panic!("{error}");
-    };
-    assert!(
-        what.contains(&format!("it must be {} at least", control + 4096)),
-        "{what}"
-    );
+    assert_eq!(over(dict.set(&2, &[0; 3000])), Some(fits + 2 * 4096));
     let large = [(1_u64, vec![0; 50_000])];
     assert!(options.budget(50_000).create_with("other", large).is_err());
     assert_eq!(place.files().len(), 2);
@@ -139,4 +129,43 @@ fn a_shorter_log_is_taken_where_there_is_no_room_for_a_long_one() {
     );
     assert_eq!(dict.len().unwrap(), 4);
     dict.set(&9, b"more").unwrap();
+}
+
+/// Whatever the log has left, and however short it is: what is full can be emptied, and overwritten.
+#[test]
+fn removals_make_room_whatever_the_log_has_left() {
+    for (log_bytes, size) in [
+        (0, 0),
+        (0, 3),
+        (64, 100),
+        (1000, 0),
+        (1000, 3),
+        (8192, 0),
+        (8192, 3),
+        (8192, 5000),
+    ] {
+        let place = Place::new();
+        let mut options = place.options::<u64, [u8]>();
+        options.log_bytes(log_bytes).budget(60_000);
+        for way in 0..4 {
+            let dict = options.create_or_replace("dict").unwrap();
+            let most = (0..).position(|n| over(dict.set(&n, &vec![1; size])).is_some());
+            let keys = 0..most.unwrap() as u64;
+            assert!(!keys.is_empty());
+            match way {
+                0 => dict.clear().unwrap(),
+                1 => keys.for_each(|n| drop(dict.remove(&n).unwrap().unwrap())),
+                2 => keys.rev().for_each(|n| dict.set(&n, b"").unwrap()),
+                // As large as it was, again and again.
+                _ => (0..1000).for_each(|n| dict.set(&(n % keys.end), &vec![2; size]).unwrap()),
+            }
+            assert!(dict.status().unwrap().memory <= 60_000);
+            dict.set(&0, &vec![1; size]).unwrap();
+            let grown = (0..2).map(|n| over(dict.set(&(1000 + n), &[0; 40_000])));
+            assert!(
+                grown.flatten().count() == 2,
+                "all at once is still too much"
+            );
+        }
+    }
 }

@@ -110,13 +110,7 @@ fn a_victim_is_whole_at_first() {
 fn geometry_at_extremes_is_refused_or_means_nothing() {
     let victim = Victim::new();
     for read_only in [true, false] {
-        for (word, what) in [
-            (0, "id"),
-            (3, "log"),
-            (4, "dump"),
-            (6, "nothing"),
-            (7, "nothing"),
-        ] {
+        for (word, what) in [(0, "id"), (3, "log"), (4, "dump"), (7, "nothing")] {
             let right = get(&victim.generation, GEOMETRY + 8 * word);
             for bad in EXTREMES.into_iter().filter(|&bad| bad != right) {
                 let opened = victim.with(&[(GEOMETRY + 8 * word, bad)], read_only);
@@ -124,7 +118,7 @@ fn geometry_at_extremes_is_refused_or_means_nothing() {
             }
         }
         // What nothing follows from but positions.
-        for (word, what) in [(1, "previous"), (2, "number"), (5, "records before")] {
+        for (word, what) in [(1, "previous"), (2, "number"), (5, "since"), (6, "records")] {
             for bad in EXTREMES {
                 let opened = victim.with(&[(GEOMETRY + 8 * word, bad)], read_only);
                 let dict = opened.unwrap_or_else(|error| panic!("{what} {bad}: {error}"));
