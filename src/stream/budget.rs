@@ -35,11 +35,6 @@ impl Budget {
         }
     }
 
-    /// Whether there is a limit at all.
-    pub(super) fn is_set(&self) -> bool {
-        self.bytes != u64::MAX
-    }
-
     /// Words of the shortest log.
     pub(super) fn least_words(&self) -> u64 {
         self.log_bytes / 8
@@ -48,7 +43,7 @@ impl Budget {
     /// Refuses a content of so many bytes in a generation of `generation` bytes.
     pub(super) fn allow(&self, generation: u64, dump_bytes: u64) -> Result<(), StreamError> {
         let words = log::HEAD_WORDS as u64 + self.least_words().max(SHORT_RECORD_WORDS);
-        // (More than an address can count is more than any budget that is set.)
+        // (More than an address can count is more than any budget, but for none at all.)
         let next = segment_bytes(words, dump_bytes).unwrap_or(u64::MAX);
         self.fit([generation.max(next), next])
     }

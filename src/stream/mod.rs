@@ -9,6 +9,7 @@ mod record;
 mod replica;
 mod state;
 mod status;
+mod turns;
 mod view;
 mod write;
 
@@ -239,6 +240,15 @@ impl<V: Stored + ?Sized> Shared<V> {
         drop(self.write()?);
         // Other threads may have read on: that does no harm.
         Ok(local.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether another generation has begun after that one.
+    fn has_left(&self, generation: u64) -> bool {
+        let Some(state) = self.local().ok().and_then(|local| local.try_read().ok()) else {
+            return false;
+        };
+        let state = of(&state);
+        state.generation.facts().id != generation || state.generation.log().next_generation() != 0
     }
 
     /// The same, to change it.

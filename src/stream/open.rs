@@ -151,15 +151,14 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Options<StreamDict<K, V>> {
         name: &str,
         entries: impl IntoIterator<Item = (Q, T)>,
     ) -> Result<StreamDict<K, V>, CreateError> {
-        let (mut replica, mut change) = (Replica::default(), Vec::new());
+        let (mut replica, mut change, mut undo) = (Replica::default(), Vec::new(), Vec::new());
+        let mut all = Transaction::<K, V>::new(&mut replica, &mut change, &mut undo);
         for (key, value) in entries {
-            change.clear();
-            let mut one = Transaction::<K, V>::new(&replica, &mut change);
-            if let Err(error) = one.set(key.borrow(), value.borrow()) {
+            if let Err(error) = all.set(key.borrow(), value.borrow()) {
                 let what = format!("entries that cannot be stored ({error})");
                 return Err(CreateError::InvalidOption { what });
             }
-            let _ = replica.apply(&change);
+            all.forget();
         }
         let plan = sealed::Structure::plan(self)?;
         let begin = |control: &Segment| First::new(control, plan.identity, replica);

@@ -1,10 +1,10 @@
 //! The replica: what a process has of the dictionary, decoded.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::fmt;
 
 use hashlink::LinkedHashMap;
+use hashlink::linked_hash_map::RawEntryMut;
 
 use super::record::{self, Change};
 use crate::error::CodecError;
@@ -25,15 +25,19 @@ pub(super) enum Held<V: Stored + ?Sized> {
 }
 
 impl<V: Stored + ?Sized> Held<V> {
+    /// What arrives from somebody else.
     fn new(stored: &[u8]) -> Self {
-        let Ok(value) = decode::<V>(stored) else {
-            return Self::Unreadable(stored.into());
-        };
+        Self::readable(stored).unwrap_or_else(|_| Self::Unreadable(stored.into()))
+    }
+
+    /// What can be decoded.
+    pub(super) fn readable(stored: &[u8]) -> Result<Self, CodecError> {
+        let value = decode::<V>(stored)?;
         // What goes into the dump is what was written: found out now, because in the middle of a switch it
         // would be too late.
         let encoded = V::encode(value.borrow());
         let is_own = encoded.is_ok_and(|bytes| bytes.as_ref() == stored);
-        match is_own {
+        Ok(match is_own {
             true => Self::Value {
                 value,
                 bytes: stored.len(),
@@ -42,7 +46,7 @@ impl<V: Stored + ?Sized> Held<V> {
                 value,
                 stored: stored.into(),
             },
-        }
+        })
     }
 
     fn bytes(&self) -> usize {
@@ -77,11 +81,29 @@ pub(super) fn decode<T: Stored + ?Sized>(bytes: &[u8]) -> Result<T::Owned, Codec
     T::decode(image)
 }
 
+type Entries<V> = LinkedHashMap<Box<[u8]>, Held<V>>;
+
 /// The entries, by the stored bytes of their keys, in the order in which they were inserted.
 pub(super) struct Replica<V: Stored + ?Sized> {
-    entries: LinkedHashMap<Box<[u8]>, Held<V>>,
+    entries: Entries<V>,
     /// How many bytes a dump of them has.
     dump_bytes: usize,
+}
+
+/// What takes one change back, after all that came later.
+pub(super) enum Undo<V: Stored + ?Sized> {
+    /// The key was not there.
+    Remove(Box<[u8]>),
+    /// It had this value.
+    Replace(Box<[u8]>, Held<V>),
+    /// It had this value, and stood before another key, or at the end.
+    Insert {
+        key: Box<[u8]>,
+        held: Held<V>,
+        before: Option<Box<[u8]>>,
+    },
+    /// There was all this.
+    Restore(Replica<V>),
 }
 
 impl<V: Stored + ?Sized> Default for Replica<V> {
@@ -107,29 +129,6 @@ impl<V: Stored + ?Sized> Replica<V> {
         self.dump_bytes
     }
 
-    /// The same with these changes.
-    pub(super) fn dump_bytes_after(&self, changes: &[u8]) -> usize {
-        let (mut bytes, mut cleared) = (self.dump_bytes, false);
-        let mut touched = HashMap::new();
-        for change in record::read(changes).flatten() {
-            let (key, now) = match change {
-                Change::Put { key, value } => (key, record::put_bytes(key.len(), value.len())),
-                Change::Remove { key } => (key, 0),
-                Change::Clear => {
-                    touched.clear();
-                    (bytes, cleared) = (0, true);
-                    continue;
-                }
-            };
-            let before = touched.insert(key, now).unwrap_or_else(|| {
-                let held = self.get(key).filter(|_| !cleared);
-                held.map_or(0, |held| record::put_bytes(key.len(), held.bytes()))
-            });
-            bytes = bytes + now - before;
-        }
-        bytes
-    }
-
     pub(super) fn iter(&self) -> hashlink::linked_hash_map::Iter<'_, Box<[u8]>, Held<V>> {
         self.entries.iter()
     }
@@ -139,31 +138,71 @@ impl<V: Stored + ?Sized> Replica<V> {
         record::read(bytes).try_for_each(|change| change.map(drop))?;
         for change in record::read(bytes).flatten() {
             match change {
-                Change::Put { key, value } => self.put(key, value),
-                Change::Remove { key } => self.remove(key),
-                Change::Clear => *self = Self::default(),
+                Change::Put { key, value } => drop(self.put(key, Held::new(value))),
+                Change::Remove { key } => drop(self.remove(key)),
+                Change::Clear => drop(self.clear()),
             }
         }
         Ok(())
     }
 
-    fn put(&mut self, key: &[u8], value: &[u8]) {
-        let held = Held::new(value);
-        self.dump_bytes += record::put_bytes(key.len(), value.len());
+    /// Gives a key a value: the previous one, if it had one.
+    pub(super) fn put(&mut self, key: &[u8], held: Held<V>) -> Option<Held<V>> {
+        self.dump_bytes += record::put_bytes(key.len(), held.bytes());
         match self.entries.get_mut(key) {
-            Some(old) => {
+            Some(there) => {
+                let old = std::mem::replace(there, held);
                 self.dump_bytes -= record::put_bytes(key.len(), old.bytes());
-                *old = held;
+                Some(old)
             }
-            None => {
-                self.entries.insert(key.into(), held);
-            }
+            None => self.entries.insert(key.into(), held),
         }
     }
 
-    fn remove(&mut self, key: &[u8]) {
-        if let Some(old) = self.entries.remove(key) {
-            self.dump_bytes -= record::put_bytes(key.len(), old.bytes());
+    /// Removes a key: its value, if it had one.
+    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Held<V>> {
+        let old = self.entries.remove(key)?;
+        self.dump_bytes -= record::put_bytes(key.len(), old.bytes());
+        Some(old)
+    }
+
+    /// Removes all keys: what was there.
+    pub(super) fn clear(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// The key behind that one.
+    pub(super) fn next_key(&mut self, key: &[u8]) -> Option<Box<[u8]>> {
+        let RawEntryMut::Occupied(entry) = self.entries.raw_entry_mut().from_key(key) else {
+            return None;
+        };
+        let mut cursor = entry.cursor_mut();
+        cursor.peek_next().map(|(next, _)| next.clone())
+    }
+
+    /// Takes a change back.
+    pub(super) fn undo(&mut self, undo: Undo<V>) {
+        match undo {
+            Undo::Remove(key) => drop(self.remove(&key)),
+            Undo::Replace(key, held) => drop(self.put(&key, held)),
+            Undo::Insert { key, held, before } => {
+                self.dump_bytes += record::put_bytes(key.len(), held.bytes());
+                let before = before.map(|before| self.entries.raw_entry_mut().from_key(&before));
+                match before {
+                    Some(RawEntryMut::Occupied(before)) => {
+                        before.cursor_mut().insert_before(key, held);
+                    }
+                    _ => drop(self.entries.insert(key, held)),
+                }
+            }
+            Undo::Restore(replica) => *self = replica,
+        }
+    }
+
+    /// Gives memory back that a larger one has needed.
+    pub(super) fn shrink(&mut self) {
+        if self.entries.capacity() / 4 > self.entries.len() {
+            self.entries.shrink_to_fit();
         }
     }
 

@@ -1,13 +1,14 @@
 //! How far a process has come: its replica, and what it does to read on and to append.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Position;
 use super::budget::Budget;
 use super::error::StreamError;
 use super::generation::{Facts, Generation, NameError, Names};
-use super::replica::Replica;
+use super::replica::{Replica, Undo};
+use super::write::Transaction;
 use crate::identity::Identity;
 use crate::process;
 use crate::raw::bell::Bell;
@@ -83,11 +84,12 @@ impl<'a> Context<'a> {
     }
 
     /// Reserves the pages of a generation that goes on from what `state` has read, and has room for a record
-    /// with `changes`.
+    /// with `changes`, after which a dump will have `dump_bytes_then`.
     fn next<V: Stored + ?Sized>(
         &self,
         state: &State<V>,
         changes: &[u8],
+        dump_bytes_then: usize,
     ) -> Result<(Facts, Blank), StreamError> {
         let before = state.generation.facts();
         let dump_bytes = state.replica.dump_bytes() as u64;
@@ -111,7 +113,7 @@ impl<'a> Context<'a> {
                 since: state.since(),
             };
             let bytes = facts.segment_bytes().unwrap_or(u64::MAX);
-            state.allow(self, bytes, changes)?;
+            self.budget.allow(bytes, dump_bytes_then as u64)?;
             self.budget.fit([state.generation.bytes(), bytes])?;
             let place = self.segment.companion(id).expect("a control has a name");
             let options = self.segment.companion_options();
@@ -143,6 +145,16 @@ pub(super) fn random() -> Result<u64, StreamError> {
     Ok(drawn.max(1))
 }
 
+/// What came of appending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Appended {
+    Done,
+    /// Somebody else has appended something.
+    TooLate,
+    /// The next generation has to begin.
+    NoRoom,
+}
+
 /// How far a process has come.
 pub(super) struct State<V: Stored + ?Sized> {
     pub(super) generation: Generation,
@@ -153,6 +165,11 @@ pub(super) struct State<V: Stored + ?Sized> {
     words: usize,
     /// Whether the log ends here.
     sealed: bool,
+    /// Whether the replica is being changed: if so and nobody is at it, somebody's code has panicked on the way,
+    /// and nobody knows what is there.
+    pub(super) torn: bool,
+    /// What takes the changes of a transaction back.
+    undo: Vec<Undo<V>>,
     /// Room in the log that was not used yet.
     room: Option<Room>,
     buffer: Vec<u8>,
@@ -170,6 +187,8 @@ impl<V: Stored + ?Sized> State<V> {
             records: 0,
             words: 0,
             sealed: false,
+            torn: false,
+            undo: Vec::new(),
             room: None,
             buffer: Vec::new(),
             loads: 0,
@@ -199,8 +218,8 @@ impl<V: Stored + ?Sized> State<V> {
     pub(super) fn has_news(&self) -> bool {
         let log = self.generation.log();
         match self.sealed {
-            false => log.has_news(self.tail),
-            true => log.next_generation() != 0,
+            false => log.has_news(self.tail) || self.torn,
+            true => log.next_generation() != 0 || self.torn,
         }
     }
 
@@ -228,22 +247,13 @@ impl<V: Stored + ?Sized> State<V> {
         position == now || position == since || is_between
     }
 
-    /// Refuses `changes` that make the dictionary too large, in a generation of `bytes`.
-    fn allow(&self, cx: &Context<'_>, bytes: u64, changes: &[u8]) -> Result<(), StreamError> {
-        if !cx.budget.is_set() {
-            return Ok(());
-        }
-        let now = self.replica.dump_bytes();
-        // No change adds more than its own length.
-        if cx.budget.allow(bytes, (now + changes.len()) as u64).is_ok() {
-            return Ok(());
-        }
-        let after = self.replica.dump_bytes_after(changes);
-        cx.budget.allow(bytes, after as u64)
-    }
-
     /// Reads everything that was appended before this.
     pub(super) fn catch_up(&mut self, cx: &Context<'_>) -> Result<(), StreamError> {
+        if self.torn {
+            let fresh = Self::attach(cx)?;
+            let loads = self.loads + fresh.loads;
+            *self = Self { loads, ..fresh };
+        }
         let before = self.position();
         loop {
             if self.sealed {
@@ -263,12 +273,13 @@ impl<V: Stored + ?Sized> State<V> {
                         // It goes round in circles.
                         return Err(StreamError::Damaged);
                     }
-                    self.buffer.clear();
-                    record.read(&mut self.buffer)?;
+                    let mut buffer = std::mem::take(&mut self.buffer);
+                    buffer.clear();
+                    record.read(&mut buffer)?;
                     let tail = record.tail();
-                    self.replica.apply(&self.buffer)?;
+                    self.apply(&buffer)?;
                     (self.tail, self.records) = (tail, self.records + 1);
-                    self.words = words;
+                    (self.words, self.buffer) = (words, buffer);
                 }
             }
         }
@@ -311,12 +322,55 @@ impl<V: Stored + ?Sized> State<V> {
         }
         (self.tail, self.records, self.words) = (Tail::EMPTY, 0, 0);
         (self.sealed, self.room) = (false, None);
+        // What one large change has needed.
+        self.buffer = Vec::new();
+        self.replica.shrink();
         Ok(())
     }
 
-    /// Appends `changes` if nothing was appended since the last look: whether it did. To be called only when
-    /// all was read.
-    pub(super) fn append(&mut self, cx: &Context<'_>, changes: &[u8]) -> Result<bool, StreamError> {
+    fn apply(&mut self, changes: &[u8]) -> Result<(), StreamError> {
+        self.torn = true;
+        self.replica.apply(changes)?;
+        self.torn = false;
+        Ok(())
+    }
+
+    /// Has `f` change the replica, and puts what it does into `changes`. To be kept or taken back.
+    pub(super) fn change<K: Stored + ?Sized, R, E>(
+        &mut self,
+        changes: &mut Vec<u8>,
+        f: impl FnOnce(&mut Transaction<'_, K, V>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        self.torn = true;
+        let mut transaction = Transaction::new(&mut self.replica, changes, &mut self.undo);
+        let done = f(&mut transaction);
+        if done.is_err() {
+            self.take_back();
+        }
+        done
+    }
+
+    /// Makes the replica what it was before the change.
+    pub(super) fn take_back(&mut self) {
+        while let Some(undo) = self.undo.pop() {
+            self.replica.undo(undo);
+        }
+        self.torn = false;
+    }
+
+    /// Leaves the replica as it is.
+    pub(super) fn keep(&mut self) {
+        self.undo.clear();
+        self.torn = false;
+    }
+
+    /// Appends `changes`, which the replica has already, if nothing was appended since the last look. To be called
+    /// only when all was read.
+    pub(super) fn append(
+        &mut self,
+        cx: &Context<'_>,
+        changes: &[u8],
+    ) -> Result<Appended, StreamError> {
         if changes.len() > LONGEST_PAYLOAD {
             return Err(StreamError::TooLong {
                 what: "change",
@@ -325,66 +379,71 @@ impl<V: Stored + ?Sized> State<V> {
             });
         }
         if self.sealed {
-            return self.build(cx, changes);
+            return Ok(Appended::NoRoom);
         }
-        if self.allow(cx, self.generation.bytes(), changes).is_err() {
+        let dump_bytes = self.replica.dump_bytes() as u64;
+        if cx
+            .budget
+            .allow(self.generation.bytes(), dump_bytes)
+            .is_err()
+        {
             // Perhaps in a generation with a shorter log.
-            return self.seal(cx, changes);
+            return Ok(Appended::NoRoom);
         }
         let log = self.generation.log();
         let kept = self.room.take().filter(|room| room.fits(changes.len()));
         let Some(room) = kept.or_else(|| log.reserve(changes.len()).ok()) else {
-            return self.seal(cx, changes);
+            return Ok(Appended::NoRoom);
         };
         let Some(tail) = log.append(self.tail, &room, changes) else {
             self.room = Some(room);
-            return Ok(false);
+            return Ok(Appended::TooLate);
         };
         (self.tail, self.records) = (tail, self.records + 1);
         self.words += record_words(changes.len());
+        self.keep();
         cx.bell().ring();
-        self.replica.apply(changes)?;
         self.tell(cx);
-        Ok(true)
+        Ok(Appended::Done)
     }
 
-    /// Begins a new generation, or finds that somebody else does.
-    pub(super) fn dump(&mut self, cx: &Context<'_>) -> Result<(), StreamError> {
-        match self.sealed {
-            true => self.build(cx, &[])?,
-            false => self.seal(cx, &[])?,
-        };
-        Ok(())
+    /// The generation whose log is sealed, if this process has read it to its end.
+    pub(super) fn sealed(&self) -> Option<u64> {
+        self.sealed.then(|| self.generation.facts().id)
     }
 
-    /// Ends the log, and begins the next one with `changes`: whether they were made. Everything that can fail
-    /// for want of room fails before.
-    fn seal(&mut self, cx: &Context<'_>, changes: &[u8]) -> Result<bool, StreamError> {
-        let log = self.generation.log();
-        log.want(record_words(changes.len()));
+    /// How long another one may need to begin the next generation.
+    pub(super) fn patience(&self) -> Duration {
+        let mebibytes = (self.replica.dump_bytes() >> 20) as u32;
+        PATIENCE + PATIENCE_PER_MIB * mebibytes
+    }
+
+    /// Begins the next generation, with `changes` in its log: whether they were made. The replica does not have
+    /// them yet, and `dump_bytes` is what it will have with them. Everything that can fail for want of room
+    /// fails before the log is sealed.
+    pub(super) fn begin(
+        &mut self,
+        cx: &Context<'_>,
+        changes: &[u8],
+        dump_bytes: usize,
+    ) -> Result<bool, StreamError> {
+        if cx.control.is_unlinked() || cx.segment.has_lost_its_name() {
+            return Err(StreamError::Unlinked);
+        }
         cx.clean_all();
         cx.slot()?;
-        let (facts, blank) = cx.next(self, changes)?;
-        if !log.seal(self.tail) {
+        let log = self.generation.log();
+        let next = cx.next(self, changes, dump_bytes);
+        if self.has_news() {
+            // Somebody else has been faster: perhaps that is why there was no room.
+            return Ok(false);
+        }
+        let (facts, blank) = next?;
+        log.want(record_words(changes.len()));
+        if !self.sealed && !log.seal(self.tail) {
             return Ok(false);
         }
         self.sealed = true;
-        self.stand(cx, facts, blank, changes)
-    }
-
-    /// Begins the next log where somebody else has ended this one, unless somebody does so soon.
-    fn build(&mut self, cx: &Context<'_>, changes: &[u8]) -> Result<bool, StreamError> {
-        let log = self.generation.log();
-        log.want(record_words(changes.len()));
-        let mebibytes = (self.replica.dump_bytes() >> 20) as u32;
-        let deadline = Instant::now() + PATIENCE + PATIENCE_PER_MIB * mebibytes;
-        let elected = || (log.next_generation() != 0).then_some(());
-        if cx.bell().wait(elected, Some(deadline)).is_some() {
-            return Ok(false);
-        }
-        cx.clean_all();
-        cx.slot()?;
-        let (facts, blank) = cx.next(self, changes)?;
         self.stand(cx, facts, blank, changes)
     }
 
@@ -417,7 +476,7 @@ impl<V: Stored + ?Sized> State<V> {
         let has_won = self.generation.facts().id == facts.id;
         if let (true, Some(tail)) = (has_won, first) {
             (self.tail, self.records, self.words) = (tail, 1, record_words(changes.len()));
-            self.replica.apply(changes)?;
+            self.apply(changes)?;
         }
         cx.bell().ring();
         self.tell(cx);

@@ -4,10 +4,10 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use hashlink::LinkedHashMap;
-
 use super::record::{self, Change, LONGEST_KEY, LONGEST_VALUE};
-use super::replica::{self, Replica};
+use super::replica::{Held as HeldValue, Replica, Undo};
+use super::state::Appended;
+use super::turns::Turns;
 use super::view::{encoded_key, encoded_value, key_of, value_of};
 use super::{Held, Position, StreamDict, StreamError, state};
 use crate::stored::Stored;
@@ -16,49 +16,35 @@ use crate::sync::Access;
 /// Changes that are to happen at once, with what was there before them: see
 /// [`StreamDict::transaction`].
 pub struct Transaction<'a, K: ?Sized, V: Stored + ?Sized> {
-    replica: &'a Replica<V>,
-    /// What the changes have made of each key that they have touched.
-    touched: LinkedHashMap<Box<[u8]>, Touched<V::Owned>>,
-    /// Whether everything else is gone.
-    cleared: bool,
-    len: usize,
+    /// With the changes so far.
+    replica: &'a mut Replica<V>,
     changes: &'a mut Vec<u8>,
+    undo: &'a mut Vec<Undo<V>>,
     keys: PhantomData<fn() -> *const K>,
 }
 
-/// A key that was touched.
-struct Touched<T> {
-    /// `None`: removed.
-    value: Option<T>,
-    /// Whether it comes behind all keys that were there before.
-    is_last: bool,
-}
-
 impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
-    pub(super) fn new(replica: &'a Replica<V>, changes: &'a mut Vec<u8>) -> Self {
+    pub(super) fn new(
+        replica: &'a mut Replica<V>,
+        changes: &'a mut Vec<u8>,
+        undo: &'a mut Vec<Undo<V>>,
+    ) -> Self {
         Self {
             replica,
-            touched: LinkedHashMap::new(),
-            cleared: false,
-            len: replica.len(),
             changes,
+            undo,
             keys: PhantomData,
         }
     }
 
-    pub(super) fn find(&self, key: &[u8]) -> Result<Option<&V::Owned>, StreamError> {
-        if let Some(touched) = self.touched.get(key) {
-            return Ok(touched.value.as_ref());
-        }
-        let held = self.replica.get(key).filter(|_| !self.cleared);
-        held.map(|held| value_of::<V>(held)).transpose()
+    /// Forgets how to take the changes back, and what they were.
+    pub(super) fn forget(&mut self) {
+        self.changes.clear();
+        self.undo.clear();
     }
 
-    fn has(&self, key: &[u8]) -> bool {
-        match self.touched.get(key) {
-            Some(touched) => touched.value.is_some(),
-            None => !self.cleared && self.replica.get(key).is_some(),
-        }
+    pub(super) fn find(&self, key: &[u8]) -> Result<Option<&V::Owned>, StreamError> {
+        self.replica.get(key).map(value_of::<V>).transpose()
     }
 
     /// The value of `key` with the changes so far.
@@ -74,31 +60,23 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
     /// # Errors
     /// [`StreamError::Encode`].
     pub fn contains_key(&self, key: &K::Item) -> Result<bool, StreamError> {
-        Ok(self.has(encoded_key::<K>(key)?.as_ref()))
+        Ok(self.replica.get(encoded_key::<K>(key)?.as_ref()).is_some())
     }
 
     /// Number of keys with the changes so far.
     pub fn len(&self) -> usize {
-        self.len
+        self.replica.len()
     }
 
     /// Whether there is no key with the changes so far.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Keys and values with the changes so far, in the order in which the keys were inserted.
     pub fn iter(&self) -> impl Iterator<Item = Result<(K::Owned, &V::Owned), StreamError>> {
-        let old = self.replica.iter().filter(|_| !self.cleared);
-        let old = old.filter_map(|(key, held)| match self.touched.get(key) {
-            None => Some((key, value_of::<V>(held))),
-            Some(touched) if touched.is_last => None,
-            Some(touched) => touched.value.as_ref().map(|value| (key, Ok(value))),
-        });
-        let new = self.touched.iter().filter(|(_, touched)| touched.is_last);
-        let new = new.filter_map(|(key, touched)| Some((key, Ok(touched.value.as_ref()?))));
-        old.chain(new)
-            .map(|(key, value)| Ok((key_of::<K>(key)?, value?)))
+        let entries = self.replica.iter();
+        entries.map(|(key, held)| Ok((key_of::<K>(key)?, value_of::<V>(held)?)))
     }
 
     /// Gives `key` a value, whether it is there or not.
@@ -116,23 +94,16 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
         let stored = stored.as_ref();
         too_long("value", stored.len(), LONGEST_VALUE)?;
         // Now, because behind the commit it is too late for an error.
-        let decoded = replica::decode::<V>(stored).map_err(|source| StreamError::Decode {
+        let held = HeldValue::readable(stored).map_err(|source| StreamError::Decode {
             what: "value",
             source,
         })?;
-        let is_new = !self.has(key);
         record::write(self.changes, Change::Put { key, value: stored });
-        self.len += usize::from(is_new);
-        match self.touched.get_mut(key) {
-            Some(touched) if !is_new => touched.value = Some(decoded),
-            _ => {
-                let touched = Touched {
-                    value: Some(decoded),
-                    is_last: is_new,
-                };
-                self.touched.insert(key.into(), touched);
-            }
-        }
+        let undo = match self.replica.put(key, held) {
+            None => Undo::Remove(key.into()),
+            Some(old) => Undo::Replace(key.into(), old),
+        };
+        self.undo.push(undo);
         Ok(())
     }
 
@@ -143,17 +114,14 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
     pub fn remove(&mut self, key: &K::Item) -> Result<bool, StreamError> {
         let key = encoded_key::<K>(key)?;
         let key = key.as_ref();
-        let was_there = self.has(key);
-        if was_there {
-            record::write(self.changes, Change::Remove { key });
-            let touched = Touched {
-                value: None,
-                is_last: false,
-            };
-            self.touched.insert(key.into(), touched);
-            self.len -= 1;
-        }
-        Ok(was_there)
+        let before = self.replica.next_key(key);
+        let Some(held) = self.replica.remove(key) else {
+            return Ok(false);
+        };
+        record::write(self.changes, Change::Remove { key });
+        let key = key.into();
+        self.undo.push(Undo::Insert { key, held, before });
+        Ok(true)
     }
 
     /// Removes all keys.
@@ -161,15 +129,14 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
         // What came before does not matter any more.
         self.changes.clear();
         record::write(self.changes, Change::Clear);
-        self.touched.clear();
-        (self.cleared, self.len) = (true, 0);
+        self.undo.push(Undo::Restore(self.replica.clear()));
     }
 }
 
 impl<K: ?Sized, V: Stored + ?Sized> fmt::Debug for Transaction<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transaction")
-            .field("len", &self.len)
+            .field("len", &self.replica.len())
             .finish_non_exhaustive()
     }
 }
@@ -198,29 +165,50 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         at: Option<Position>,
         mut f: impl FnMut(&mut Transaction<'_, K, V>) -> Result<R, E>,
     ) -> Result<Attempt<R>, E> {
-        let _held = Held::new(self.shared.segment.number())?;
         let cx = self.shared.context();
         if cx.control.access() == Access::ReadOnly {
             return Err(StreamError::ReadOnly.into());
         }
-        let mut changes = Vec::new();
-        let token = state::token()?;
-        let mut guard = self.shared.write()?;
-        let state = guard.as_mut().expect("of this process");
+        let mut turns = Turns::default();
         loop {
+            let held = Held::new(self.shared.segment.number())?;
+            let token = state::token()?;
+            let mut guard = self.shared.write()?;
+            let state = guard.as_mut().expect("of this process");
             if at.is_some_and(|position| !state.is_at(position)) {
                 return Ok(Attempt::Passed);
             }
-            changes.clear();
-            let done = f(&mut Transaction::new(&state.replica, &mut changes))?;
+            let mut changes = Vec::new();
+            let done = state.change(&mut changes, &mut f)?;
             if state::token()? != token {
+                state.take_back();
                 return Err(StreamError::Forked.into());
             }
-            // (What changes nothing has happened when everything was read.)
-            if changes.is_empty() || state.append(&cx, &changes)? {
+            let appended = match changes.is_empty() {
+                // What changes nothing has happened when everything was read.
+                true => Ok(Appended::Done),
+                false => state.append(&cx, &changes),
+            };
+            let dump_bytes = state.replica.dump_bytes();
+            if appended
+                .as_ref()
+                .is_ok_and(|&appended| appended == Appended::Done)
+            {
+                state.keep();
                 return Ok(Attempt::Done(done));
             }
-            state.catch_up(&cx)?;
+            state.take_back();
+            let begun = match appended? {
+                Appended::NoRoom if turns.is_ours(state) => state.begin(&cx, &changes, dump_bytes),
+                _ => Ok(false),
+            };
+            if let Ok(true) = begun {
+                return Ok(Attempt::Done(done));
+            }
+            // Without the lock: nobody in this process waits for another one.
+            let sealed = state.sealed();
+            drop((guard, held));
+            turns.end(&self.shared, sealed, begun.err())?;
         }
     }
 
@@ -412,18 +400,26 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     /// # Errors
     /// [`StreamError`].
     pub fn dump(&self) -> Result<(), StreamError> {
-        let _held = Held::new(self.shared.segment.number())?;
         let cx = self.shared.context();
         if cx.control.access() == Access::ReadOnly {
             return Err(StreamError::ReadOnly);
         }
-        let mut guard = self.shared.write()?;
-        let state = guard.as_mut().expect("of this process");
-        let before = state.position().generation;
-        while state.position().generation == before {
-            state.dump(&cx)?;
-            state.catch_up(&cx)?;
+        let (mut turns, mut before) = (Turns::default(), None);
+        loop {
+            let held = Held::new(self.shared.segment.number())?;
+            let mut guard = self.shared.write()?;
+            let state = guard.as_mut().expect("of this process");
+            let generation = state.generation.facts().id;
+            if *before.get_or_insert(generation) != generation {
+                return Ok(());
+            }
+            let begun = match turns.is_ours(state) {
+                true => state.begin(&cx, &[], state.replica.dump_bytes()),
+                false => Ok(false),
+            };
+            let sealed = state.sealed();
+            drop((guard, held));
+            turns.end(&self.shared, sealed, begun.err())?;
         }
-        Ok(())
     }
 }
