@@ -1,5 +1,7 @@
 //! Bytes that stand in words: copied in and out word by word, while others may be changing them.
 
+use std::collections::TryReserveError;
+
 use crate::sync::{Ordering::Relaxed, Word};
 
 // Each of the loops below goes over a slice whose length is that of the other side: where that is a type of
@@ -46,6 +48,26 @@ impl<'a> Bytes<'a> {
         let start = out.len();
         out.resize(start + self.len, 0);
         self.copy_to(&mut out[start..]);
+    }
+
+    /// The same, if there is memory for so many.
+    pub fn try_append_to(self, out: &mut Vec<u8>) -> Result<(), TryReserveError> {
+        out.try_reserve(self.len)?;
+        self.append_to(out);
+        Ok(())
+    }
+
+    /// Hands them out one after the other in pieces of some length.
+    pub fn pieces(self) -> impl Iterator<Item = Self> {
+        const WORDS: usize = 1 << 13;
+        let pieces = self.words.chunks(WORDS).enumerate();
+        pieces.map_while(move |(at, words)| {
+            let left = self
+                .len
+                .checked_sub(at * WORDS * 8)
+                .filter(|&left| left > 0)?;
+            Some(Self::new(words, left.min(words.len() * 8)))
+        })
     }
 
     /// Whether they are `bytes`.

@@ -7,16 +7,17 @@
 
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::Position;
+use super::record;
 use super::replica::Replica;
 use crate::error::{CodecError, CreateError, Mismatch, OpenError};
 use crate::identity::{Identity, Kind};
 use crate::raw::bytes::{Bytes, store};
 use crate::raw::layout;
 use crate::raw::stream::control::Control;
-use crate::raw::stream::log::{self, Log};
+use crate::raw::stream::log::{self, Damaged, Log};
 use crate::raw::stream::switch;
 use crate::segment::{Blank, Pinned, Plan, Segment, View, companions};
 use crate::stored::Stored;
@@ -233,12 +234,27 @@ impl Generation {
     /// What it begins with.
     pub(super) fn load<V: Stored + ?Sized>(&self) -> Result<Replica<V>, OpenError> {
         let (checksum, words) = self.dump_area().split_first().expect("one word at least");
-        let mut bytes = Vec::new();
-        Bytes::new(words, self.facts.dump_bytes as usize).append_to(&mut bytes);
-        let mut replica = Replica::default();
+        let dump = Bytes::new(words, self.facts.dump_bytes as usize);
+        // Piece by piece: all at once would need as much memory again as the replica.
+        let (mut hash, mut piece) = (Xxh3::new(), Vec::new());
+        dump.pieces().for_each(|bytes| {
+            piece.clear();
+            bytes.append_to(&mut piece);
+            hash.update(&piece);
+        });
         // Relaxed: whoever has found the generation has come by way of an exchange that released it.
-        let is_whole = checksum.load(Relaxed) == xxh3_64(&bytes);
-        match is_whole && replica.apply(&bytes).is_ok() {
+        let is_whole = checksum.load(Relaxed) == hash.digest();
+        let (mut replica, mut pending) = (Replica::default(), Vec::new());
+        let mut apply = |bytes: Bytes<'_>| {
+            // (A value may be longer than memory, if somebody says so.)
+            bytes.try_append_to(&mut pending).map_err(|_| Damaged)?;
+            let whole = record::whole(&pending);
+            replica.apply(&pending[..whole])?;
+            pending.drain(..whole);
+            Ok::<_, Damaged>(())
+        };
+        let is_applied = is_whole && dump.pieces().try_for_each(&mut apply).is_ok();
+        match is_applied && pending.is_empty() {
             true => Ok(replica),
             false => {
                 let what = "its dump is not what it was when it was written";

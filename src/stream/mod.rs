@@ -57,15 +57,25 @@ use crate::sync::Access;
 ///
 /// # Threads and forks
 ///
-/// A handle can be shared by threads: clones of it share one copy, under a lock of this process. (For one of
-/// its own a thread opens the dictionary again.) A forked child can use the handles that it inherits; it has
-/// its own copy from then on, which costs no reading unless another thread was changing its parent's at that
-/// moment.
+/// A handle can be shared by threads: clones of it share one copy, under a lock of this process, which is never held
+/// while another process is waited for. (For one of its own a thread opens the dictionary again.) A forked child can
+/// use the handles that it inherits; it has its own copy from then on, which costs no reading unless another thread
+/// was looking at its parent's at that moment, or changing it: then the child keeps the memory of that generation as
+/// long as it lives.
+///
+/// Encodings, `Clone`, `Drop` and closures may panic: what they were about is made whole or not at all.
+///
+/// # Values
+///
+/// A value in a copy stands for its stored bytes: one with interior mutability (an atomic, a `Cell`) that is changed
+/// through a [`view`](Self::view) makes copies differ, and what differs may become the next dump. Values are compared
+/// by their stored bytes, too: two `HashSet`s with the same content may differ in that.
 ///
 /// # Memory
 ///
 /// Shared: about twice the bytes of all keys and values, and while one generation follows another four times;
-/// [`Options::budget`](crate::Options::budget) limits that. A process that does not look at the dictionary keeps
+/// [`Options::budget`](crate::Options::budget) limits that. (If whoever was to begin a generation is stopped or killed
+/// in the middle of it, several others may make one at once, of which one is used.) A process that does not look at the dictionary keeps
 /// the generation that it has seen last from being freed: [`status`](Self::status) tells.
 ///
 /// # Limits
@@ -413,7 +423,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     where
         V::Owned: Clone,
     {
-        let entries = {
+        let entries: Result<_, _> = {
             let view = self.view()?;
             let cloned = |entry| {
                 let (key, value): (K::Owned, &V::Owned) = entry?;
@@ -421,10 +431,10 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
             };
             view.iter().map(cloned).collect()
         };
-        if let Some(mut shared) = Arc::into_inner(self.shared) {
-            shared.unlink_if_due().map_err(StreamError::Unlink)?;
-        }
-        entries
+        let unlinked = Arc::into_inner(self.shared).map(|mut shared| shared.unlink_if_due());
+        let entries = entries?;
+        unlinked.transpose().map_err(StreamError::Unlink)?;
+        Ok(entries)
     }
 
     /// Reads the dump and the log of the current generation anew, and forgets what was there.

@@ -59,8 +59,20 @@ pub(super) fn read(mut bytes: &[u8]) -> impl Iterator<Item = Result<Change<'_>, 
     })
 }
 
-/// Takes the first change off `bytes`.
-fn first<'b>(bytes: &mut &'b [u8]) -> Option<Change<'b>> {
+/// How many of `bytes` are whole changes, at their start.
+pub(super) fn whole(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    loop {
+        let mut behind = rest;
+        if take(&mut behind).is_none() {
+            return bytes.len() - rest.len();
+        }
+        rest = behind;
+    }
+}
+
+/// Takes the first change off `bytes`: its kind, its key and its value.
+fn take<'b>(bytes: &mut &'b [u8]) -> Option<(u32, &'b [u8], &'b [u8])> {
     let mut take = |len| {
         let (taken, rest) = bytes.split_at_checked(len)?;
         *bytes = rest;
@@ -69,7 +81,12 @@ fn first<'b>(bytes: &mut &'b [u8]) -> Option<Change<'b>> {
     let word = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_le_bytes);
     let (kind, value) = (word(take(4)?)?, word(take(4)?)? as usize);
     let (kind, key) = (kind >> KEY_BITS, kind as usize & LONGEST_KEY);
-    let (key, value) = (take(key)?, take(value)?);
+    Some((kind, take(key)?, take(value)?))
+}
+
+/// The same, as a change.
+fn first<'b>(bytes: &mut &'b [u8]) -> Option<Change<'b>> {
+    let (kind, key, value) = take(bytes)?;
     match kind {
         PUT => Some(Change::Put { key, value }),
         REMOVE if value.is_empty() => Some(Change::Remove { key }),
@@ -115,6 +132,8 @@ mod tests {
         let bytes = written();
         for len in 0..bytes.len() {
             let found: Vec<_> = read(&bytes[..len]).collect();
+            let part = &bytes[..whole(&bytes[..len])];
+            assert_eq!(read(part).count(), found.iter().flatten().count());
             let whole = found.iter().filter(|change| change.is_ok()).count();
             let all = found.iter().flatten().eq(CHANGES[..whole].iter());
             assert!(all && found.len() <= whole + 1, "{len}: {found:?}");

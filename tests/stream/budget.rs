@@ -169,3 +169,52 @@ fn removals_make_room_whatever_the_log_has_left() {
         }
     }
 }
+
+/// How much fits depends on nothing but the budget: not on how long the log is that is there.
+#[test]
+fn as_much_fits_whatever_came_before() {
+    const BUDGET: u64 = 512 << 10;
+    let fill = |dumps: &[u64]| {
+        let place = Place::new();
+        let dict = dict(&place, 4096, BUDGET);
+        let mut last = dict.status().unwrap();
+        let mut look = || {
+            let status = dict.status().unwrap();
+            // While one generation follows another both count.
+            let both = last.memory + status.memory - dict.bytes();
+            assert!(status.dumps == last.dumps || both <= BUDGET, "{both}");
+            last = status;
+        };
+        let mut set = |n: u64| {
+            if dumps.contains(&n) {
+                dict.dump().unwrap();
+                look();
+            }
+            let need = over(dict.set(&n, &[n as u8; 1000]));
+            look();
+            need.is_some()
+        };
+        (0..).position(|n| set(n)).unwrap()
+    };
+    let most = fill(&[]);
+    assert!((230..256).contains(&most), "{most}");
+    for dumped in [120, 130, 140, 150, 160, 170] {
+        assert_eq!(fill(&[dumped]), most, "{dumped}");
+        let twice = [dumped, dumped + 1];
+        assert_eq!(fill(&twice), most, "{twice:?}");
+    }
+}
+
+/// What is refused leaves no wish behind that the next generation grows by.
+#[test]
+fn refused_changes_make_no_log_longer() {
+    let place = Place::new();
+    let one = dict(&place, 4096, 1 << 20);
+    let two = place.open::<u64, [u8]>();
+    let huge = vec![1; 2 << 20];
+    for _ in 0..12 {
+        assert!(over(two.set(&0, &huge)).is_some());
+        one.dump().unwrap();
+        assert!(one.status().unwrap().log_bytes < 8192);
+    }
+}

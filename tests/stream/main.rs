@@ -18,6 +18,7 @@ mod links;
 mod model;
 mod operations;
 mod order;
+mod panics;
 mod reentry;
 mod samples;
 mod threads;

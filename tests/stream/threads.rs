@@ -1,10 +1,14 @@
 //! The threads of one process: by one handle, by clones of it, and by attachments of their own.
 
+use std::fs;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use forkmap::{StreamDict, StreamError};
 
+use crate::damage::{FIRST_LINK, LOG, put};
 use crate::samples::{Place, entries};
 
 #[test]
@@ -123,4 +127,76 @@ fn of_many_who_insert_a_key_one_does() {
         assert_eq!(keys, (0..200).collect::<Vec<_>>());
         assert_eq!(there.count(), 200);
     });
+}
+
+/// The log is sealed, by a process that was stopped then: a thread that wants to change something waits for it
+/// a while, and those that only look do not.
+#[test]
+fn who_looks_does_not_wait_for_another_process() {
+    let went_on = (0..20).any(|_| {
+        let place = Place::new();
+        let dict = place.dict::<u64, [u8]>(4096);
+        dict.set(&0, &vec![0; 20 << 20]).unwrap();
+        dict.dump().unwrap();
+        let before = dict.position().unwrap().generation;
+        let file = place.path().join(place.generation("dict"));
+        let mut bytes = fs::read(&file).unwrap();
+        put(&mut bytes, LOG + FIRST_LINK, u64::MAX);
+        fs::write(&file, bytes).unwrap();
+        let began = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut is_first = true;
+                let done = dict.transaction::<_, StreamError>(|tx| {
+                    if std::mem::take(&mut is_first) {
+                        began.wait();
+                    }
+                    tx.set(&1, b"1")
+                });
+                done.unwrap();
+            });
+            began.wait();
+            // Unless this thread was away for longer than the other one waits.
+            dict.view().unwrap().position().generation == before
+        })
+    });
+    assert!(went_on);
+}
+
+/// A transaction that others are always faster than keeps nobody from looking.
+#[test]
+fn who_looks_does_not_wait_for_a_transaction_that_gets_nowhere() {
+    let place = Place::new();
+    let dict = place.dict::<str, u64>(1 << 20);
+    let rival = place.open::<str, u64>();
+    let seen = AtomicBool::new(false);
+    let was_seen = || seen.load(SeqCst);
+    let (tried, rivalled) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let done = dict.transaction(|tx| {
+                tried.store(true, SeqCst);
+                let before = rivalled.load(SeqCst);
+                while !was_seen() && rivalled.load(SeqCst) < before + 2 {
+                    thread::yield_now();
+                }
+                tx.set("t", &1)
+            });
+            done.unwrap();
+        });
+        while !tried.load(SeqCst) {
+            thread::yield_now();
+        }
+        scope.spawn(|| {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while !was_seen() && Instant::now() < deadline {
+                rival.set("r", &1).unwrap();
+                rivalled.fetch_add(1, SeqCst);
+            }
+            assert!(was_seen(), "nobody could look for a minute");
+        });
+        dict.len().unwrap();
+        seen.store(true, SeqCst);
+    });
+    assert_eq!(dict.get("t").unwrap(), Some(1));
 }
