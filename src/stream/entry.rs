@@ -5,8 +5,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use super::record::LONGEST_KEY;
+use super::transaction::too_long;
 use super::view::encoded_key;
-use super::write::too_long;
 use super::{StreamDict, StreamError};
 use crate::stored::Stored;
 

@@ -1,6 +1,7 @@
 //! `StreamDict`: its handle, and what reads.
 
 mod budget;
+mod context;
 mod entry;
 mod error;
 mod generation;
@@ -9,6 +10,7 @@ mod record;
 mod replica;
 mod state;
 mod status;
+mod transaction;
 mod turns;
 mod view;
 mod write;
@@ -20,12 +22,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Try
 use std::time::Duration;
 
 use self::budget::Budget;
+use self::context::Context;
 pub use self::entry::StreamEntry;
 pub use self::error::StreamError;
-use self::state::{Context, State};
+use self::state::State;
 pub use self::status::{Status, StreamParticipant};
+pub use self::transaction::Transaction;
 pub use self::view::{View, ViewIter};
-pub use self::write::Transaction;
 use crate::error::UnlinkError;
 use crate::identity::Identity;
 use crate::per_process::PerProcess;
@@ -118,7 +121,7 @@ impl<V: Stored + ?Sized> Local<V> {
 
 impl<V: Stored + ?Sized> Drop for Local<V> {
     fn drop(&mut self) {
-        let is_own = state::token().is_ok_and(|token| token == self.token);
+        let is_own = context::token().is_ok_and(|token| token == self.token);
         if !is_own && matches!(self.lock().try_write(), Err(TryLockError::WouldBlock)) {
             // A thread of the parent was changing it at the fork: what is there is half of something.
             std::mem::forget(self.state.take());
@@ -184,7 +187,7 @@ impl<V: Stored + ?Sized> Shared<V> {
             locals: PerProcess::new(),
         };
         // (If it fails here, every later call tells why.)
-        if let Ok(token) = state::token() {
+        if let Ok(token) = context::token() {
             shared.begin(token, state);
         }
         shared
@@ -217,7 +220,7 @@ impl<V: Stored + ?Sized> Shared<V> {
 
     #[inline]
     fn local(&self) -> Result<&RwLock<Option<State<V>>>, StreamError> {
-        let token = state::token()?;
+        let token = context::token()?;
         match self.locals.get(token) {
             Some(local) => Ok(local.lock()),
             None => self.new_local(token),
@@ -423,7 +426,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     where
         V::Owned: Clone,
     {
-        let entries: Result<_, _> = {
+        let entries: Result<_, StreamError> = {
             let view = self.view()?;
             let cloned = |entry| {
                 let (key, value): (K::Owned, &V::Owned) = entry?;

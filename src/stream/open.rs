@@ -5,11 +5,12 @@ use std::io;
 use std::path::Path;
 
 use super::budget::Budget;
+use super::context;
 use super::error::StreamError;
 use super::generation::{BuildError, Facts, Generation, control_of};
 use super::replica::Replica;
-use super::state::{self, State};
-use super::write::Transaction;
+use super::state::State;
+use super::transaction::Transaction;
 use super::{Position, Shared, StreamDict};
 use crate::error::{CreateError, Mismatch, OpenError, OpenOrCreateError, UnlinkError};
 use crate::identity::{Identity, Kind};
@@ -100,7 +101,7 @@ impl<V: Stored + ?Sized> First<V> {
 }
 
 fn random() -> Result<u64, CreateError> {
-    state::random().map_err(|error| CreateError::Os {
+    context::random().map_err(|error| CreateError::Os {
         call: "getrandom",
         place: "memory".to_owned(),
         source: io::Error::other(error),

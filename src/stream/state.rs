@@ -1,149 +1,18 @@
 //! How far a process has come: its replica, and what it does to read on and to append.
 
 use std::fmt;
-use std::time::Duration;
 
 use super::Position;
-use super::budget::Budget;
+use super::context::{Context, random};
 use super::error::StreamError;
-use super::generation::{Facts, Generation, NameError, Names};
+use super::generation::{BuildError, Facts, Generation};
 use super::replica::{Replica, Undo};
-use super::write::Transaction;
-use crate::identity::Identity;
-use crate::process;
-use crate::raw::bell::Bell;
-use crate::raw::stream::control::Control;
+use super::transaction::Transaction;
 use crate::raw::stream::log::{self, LONGEST_PAYLOAD, Next, Room, Tail, record_words};
-use crate::raw::stream::switch::{self, Followed, Lost};
+use crate::raw::stream::switch::{self, Followed};
 use crate::segment::{Blank, Segment};
 use crate::stored::Stored;
 use crate::sync::Access;
-
-/// How long a writer that finds the log sealed leaves the next generation to the one who sealed it, before
-/// it builds one itself: a while, and as long as copying the dump may take. So nobody waits longer than the
-/// same work takes.
-const PATIENCE: Duration = Duration::from_millis(2);
-const PATIENCE_PER_MIB: Duration = Duration::from_millis(2);
-
-/// A dictionary, as everything here sees it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Context<'a> {
-    pub(super) segment: &'a Segment,
-    pub(super) control: Control<'a>,
-    pub(super) identity: Identity,
-    pub(super) budget: Budget,
-}
-
-impl<'a> Context<'a> {
-    fn names(&self) -> Names<'a> {
-        Names {
-            control: self.segment,
-            identity: self.identity,
-        }
-    }
-
-    /// The bell that is rung whenever the log has grown.
-    pub(super) fn bell(&self) -> Bell<'a> {
-        self.segment.bells().nth(0)
-    }
-
-    /// This process's slot.
-    pub(super) fn slot(&self) -> Result<usize, StreamError> {
-        let token = token()?;
-        let id = self
-            .segment
-            .participant_after(token, |slot| self.clean(slot))?;
-        Ok(id.slot)
-    }
-
-    /// Removes what a dead participant was building. (If it cannot be told whether that has won, it stays,
-    /// until the next one in that slot asks.)
-    fn clean(&self, slot: usize) {
-        let _ = switch::clean(&self.control, &self.names(), self.control.row(slot));
-    }
-
-    /// The same for all that are dead.
-    fn clean_all(&self) {
-        let rows = 0..self.segment.layout().participants.slots();
-        let mut rows = rows.map(|slot| self.control.row(slot));
-        // Who lives and builds costs a few system calls. That is rare.
-        if rows.any(|row| row.candidate() != 0) {
-            let _ = self.segment.recover(|slot| self.clean(slot));
-        }
-    }
-
-    /// Why there is no way on.
-    fn lost(&self, lost: Lost<NameError>) -> StreamError {
-        match lost {
-            // Who has unlinked it was killed before it could say so.
-            Lost::Gone if self.segment.has_lost_its_name() => StreamError::Unlinked,
-            Lost::Unlinked => StreamError::Unlinked,
-            Lost::Gone => StreamError::Gone,
-            Lost::Failed(error) => error.into(),
-        }
-    }
-
-    /// Reserves the pages of a generation that goes on from what `state` has read, and has room for a record
-    /// with `changes`, after which a dump will have `dump_bytes_then`.
-    fn next<V: Stored + ?Sized>(
-        &self,
-        state: &State<V>,
-        changes: &[u8],
-        dump_bytes_then: usize,
-    ) -> Result<(Facts, Blank), StreamError> {
-        let before = state.generation.facts();
-        let dump_bytes = state.replica.dump_bytes() as u64;
-        let id = random()?;
-        let least = self
-            .budget
-            .least_words()
-            .max(record_words(changes.len()) as u64);
-        // As long as the dump, so that what is copied is no more than what was written; and for who has
-        // found no room. Shorter, if there is no room for that.
-        let ample = least
-            .max(dump_bytes.div_ceil(8))
-            .max(state.generation.wanted() as u64);
-        let reserve = |words: u64| {
-            let facts = Facts {
-                id,
-                previous: before.id,
-                number: before.number.wrapping_add(1),
-                log_words: log::HEAD_WORDS as u64 + words,
-                dump_bytes,
-                since: state.since(),
-            };
-            let bytes = facts.segment_bytes().unwrap_or(u64::MAX);
-            self.budget.allow(bytes, dump_bytes_then as u64)?;
-            self.budget.fit([state.generation.bytes(), bytes])?;
-            let place = self.segment.companion(id).expect("a control has a name");
-            let options = self.segment.companion_options();
-            let blank = Segment::blank(&place, &options, bytes).map_err(StreamError::Create)?;
-            Ok((facts, blank))
-        };
-        reserve(ample).or_else(|_| reserve(least))
-    }
-}
-
-pub(super) fn token() -> Result<u64, StreamError> {
-    process::token().map_err(|source| {
-        StreamError::Participant(crate::ParticipantError::Os {
-            call: "mmap or madvise",
-            source,
-        })
-    })
-}
-
-/// An id that no generation has or had.
-pub(super) fn random() -> Result<u64, StreamError> {
-    let drawn = process::random().map_err(|source| {
-        StreamError::Participant(crate::ParticipantError::Os {
-            call: "getrandom",
-            source,
-        })
-    })?;
-    // 0 is none.
-    Ok(drawn.max(1))
-}
 
 /// What came of appending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -407,15 +276,47 @@ impl<V: Stored + ?Sized> State<V> {
         Ok(Appended::Done)
     }
 
+    /// Reserves the pages of a generation that goes on from what was read, and has room for a record
+    /// with `changes`, after which a dump will have `dump_bytes_then`.
+    fn reserve_next(
+        &self,
+        cx: &Context<'_>,
+        changes: &[u8],
+        dump_bytes_then: usize,
+    ) -> Result<(Facts, Blank), StreamError> {
+        let before = self.generation.facts();
+        let dump_bytes = self.replica.dump_bytes() as u64;
+        let id = random()?;
+        let record = record_words(changes.len()) as u64;
+        let least = cx.budget.least_words().max(record);
+        // As long as the dump, so that what is copied is no more than what was written; and for who has
+        // found no room. Shorter, if there is no room for that.
+        let ample = least
+            .max(dump_bytes.div_ceil(8))
+            .max(self.generation.wanted() as u64);
+        let reserve = |words: u64| {
+            let facts = Facts {
+                id,
+                previous: before.id,
+                number: before.number.wrapping_add(1),
+                log_words: log::HEAD_WORDS as u64 + words,
+                dump_bytes,
+                since: self.since(),
+            };
+            let bytes = facts.segment_bytes().unwrap_or(u64::MAX);
+            cx.budget.allow(bytes, dump_bytes_then as u64)?;
+            cx.budget.fit([self.generation.bytes(), bytes])?;
+            let place = cx.segment.companion(id).expect("a control has a name");
+            let options = cx.segment.companion_options();
+            let blank = Segment::blank(&place, &options, bytes).map_err(StreamError::Create)?;
+            Ok((facts, blank))
+        };
+        reserve(ample).or_else(|_| reserve(least))
+    }
+
     /// The generation whose log is sealed, if this process has read it to its end.
     pub(super) fn sealed(&self) -> Option<u64> {
         self.sealed.then(|| self.generation.facts().id)
-    }
-
-    /// How long another one may need to begin the next generation.
-    pub(super) fn patience(&self) -> Duration {
-        let mebibytes = (self.replica.dump_bytes() >> 20) as u32;
-        PATIENCE + PATIENCE_PER_MIB * mebibytes
     }
 
     /// Begins the next generation, with `changes` in its log: whether they were made. The replica does not have
@@ -433,7 +334,7 @@ impl<V: Stored + ?Sized> State<V> {
         cx.clean_all();
         cx.slot()?;
         let log = self.generation.log();
-        let next = cx.next(self, changes, dump_bytes);
+        let next = self.reserve_next(cx, changes, dump_bytes);
         if self.has_news() {
             // Somebody else has been faster: perhaps that is why there was no room.
             return Ok(false);
@@ -464,7 +365,10 @@ impl<V: Stored + ?Sized> State<V> {
             // Of the last one in this slot: it could not be told whether that has won.
             cx.clean(slot);
         }
-        let built = Generation::build(cx.segment, cx.identity, blank, facts, &self.replica)?;
+        let built = Generation::build(cx.segment, cx.identity, blank, facts, &self.replica);
+        // A value that was changed where it stands: what was written is in the log and the dump before.
+        self.torn = matches!(built, Err(BuildError::Encode(_)));
+        let built = built?;
         let mut first = None;
         if !changes.is_empty() {
             let room = built.log().reserve(changes.len());

@@ -1,7 +1,7 @@
 //! Who begins the next generation: whoever finds the log full; the others leave it to him for a while.
 
 use std::sync::PoisonError;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::StreamError;
 use super::state::State;
@@ -9,6 +9,12 @@ use super::{Shared, of};
 use crate::error::CreateError;
 use crate::process;
 use crate::stored::Stored;
+
+/// How long a writer that finds the log sealed leaves the next generation to the one who sealed it, before
+/// it builds one itself: a while, and as long as copying the dump may take. So nobody waits longer than the
+/// same work takes.
+const PATIENCE: Duration = Duration::from_millis(2);
+const PATIENCE_PER_MIB: Duration = Duration::from_millis(2);
 
 /// How often one who finds no room for a generation tries again, if it may be that others hold it who are
 /// about to begin one as well.
@@ -58,7 +64,9 @@ impl Turns {
             let state = shared.local()?.read();
             let state = state.unwrap_or_else(PoisonError::into_inner);
             let state = of(&state);
-            (state.generation.facts().id, state.patience())
+            let mebibytes = (state.replica.dump_bytes() >> 20) as u32;
+            let patience = PATIENCE + PATIENCE_PER_MIB * mebibytes;
+            (state.generation.facts().id, patience)
         };
         // By chance, or all build at once, each with as much memory as one needs.
         let chance = process::random().unwrap_or(0) as f64 / u64::MAX as f64;

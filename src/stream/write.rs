@@ -1,154 +1,20 @@
 //! What changes a `StreamDict`.
 
 use std::borrow::Borrow;
-use std::fmt;
-use std::marker::PhantomData;
 
-use super::record::{self, Change, LONGEST_KEY, LONGEST_VALUE};
-use super::replica::{Held as HeldValue, Replica, Undo};
-use super::state::Appended;
+use super::context::{self, Context};
+use super::state::{Appended, State};
+use super::transaction::Transaction;
 use super::turns::Turns;
-use super::view::{encoded_key, encoded_value, key_of, value_of};
-use super::{Held, Position, StreamDict, StreamError, state};
+use super::view::encoded_value;
+use super::{Held, Position, StreamDict, StreamError};
 use crate::stored::Stored;
 use crate::sync::Access;
 
-/// Changes that are to happen at once, with what was there before them: see
-/// [`StreamDict::transaction`].
-pub struct Transaction<'a, K: ?Sized, V: Stored + ?Sized> {
-    /// With the changes so far.
-    replica: &'a mut Replica<V>,
-    changes: &'a mut Vec<u8>,
-    undo: &'a mut Vec<Undo<V>>,
-    keys: PhantomData<fn() -> *const K>,
-}
+/// What came of an attempt, perhaps that to begin a generation; `None`: once more.
+type Begun<R> = Result<Option<R>, StreamError>;
 
-impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
-    pub(super) fn new(
-        replica: &'a mut Replica<V>,
-        changes: &'a mut Vec<u8>,
-        undo: &'a mut Vec<Undo<V>>,
-    ) -> Self {
-        Self {
-            replica,
-            changes,
-            undo,
-            keys: PhantomData,
-        }
-    }
-
-    /// Forgets how to take the changes back, and what they were.
-    pub(super) fn forget(&mut self) {
-        self.changes.clear();
-        self.undo.clear();
-    }
-
-    pub(super) fn find(&self, key: &[u8]) -> Result<Option<&V::Owned>, StreamError> {
-        self.replica.get(key).map(value_of::<V>).transpose()
-    }
-
-    /// The value of `key` with the changes so far.
-    ///
-    /// # Errors
-    /// [`StreamError::Encode`], [`StreamError::Decode`].
-    pub fn get(&self, key: &K::Item) -> Result<Option<&V::Owned>, StreamError> {
-        self.find(encoded_key::<K>(key)?.as_ref())
-    }
-
-    /// Whether `key` is there with the changes so far.
-    ///
-    /// # Errors
-    /// [`StreamError::Encode`].
-    pub fn contains_key(&self, key: &K::Item) -> Result<bool, StreamError> {
-        Ok(self.replica.get(encoded_key::<K>(key)?.as_ref()).is_some())
-    }
-
-    /// Number of keys with the changes so far.
-    pub fn len(&self) -> usize {
-        self.replica.len()
-    }
-
-    /// Whether there is no key with the changes so far.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Keys and values with the changes so far, in the order in which the keys were inserted.
-    pub fn iter(&self) -> impl Iterator<Item = Result<(K::Owned, &V::Owned), StreamError>> {
-        let entries = self.replica.iter();
-        entries.map(|(key, held)| Ok((key_of::<K>(key)?, value_of::<V>(held)?)))
-    }
-
-    /// Gives `key` a value, whether it is there or not.
-    ///
-    /// # Errors
-    /// [`StreamError::Encode`]; [`StreamError::Decode`] if what was encoded cannot be decoded;
-    /// [`StreamError::TooLong`].
-    pub fn set(&mut self, key: &K::Item, value: &V::Item) -> Result<(), StreamError> {
-        self.put(encoded_key::<K>(key)?.as_ref(), value)
-    }
-
-    pub(super) fn put(&mut self, key: &[u8], value: &V::Item) -> Result<(), StreamError> {
-        too_long("key", key.len(), LONGEST_KEY)?;
-        let stored = encoded_value::<V>(value)?;
-        let stored = stored.as_ref();
-        too_long("value", stored.len(), LONGEST_VALUE)?;
-        // Now, because behind the commit it is too late for an error.
-        let held = HeldValue::readable(stored).map_err(|source| StreamError::Decode {
-            what: "value",
-            source,
-        })?;
-        record::write(self.changes, Change::Put { key, value: stored });
-        let undo = match self.replica.put(key, held) {
-            None => Undo::Remove(key.into()),
-            Some(old) => Undo::Replace(key.into(), old),
-        };
-        self.undo.push(undo);
-        Ok(())
-    }
-
-    /// Removes `key`, and tells whether it was there.
-    ///
-    /// # Errors
-    /// [`StreamError::Encode`].
-    pub fn remove(&mut self, key: &K::Item) -> Result<bool, StreamError> {
-        let key = encoded_key::<K>(key)?;
-        let key = key.as_ref();
-        let before = self.replica.next_key(key);
-        let Some(held) = self.replica.remove(key) else {
-            return Ok(false);
-        };
-        record::write(self.changes, Change::Remove { key });
-        let key = key.into();
-        self.undo.push(Undo::Insert { key, held, before });
-        Ok(true)
-    }
-
-    /// Removes all keys.
-    pub fn clear(&mut self) {
-        // What came before does not matter any more.
-        self.changes.clear();
-        record::write(self.changes, Change::Clear);
-        self.undo.push(Undo::Restore(self.replica.clear()));
-    }
-}
-
-impl<K: ?Sized, V: Stored + ?Sized> fmt::Debug for Transaction<'_, K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transaction")
-            .field("len", &self.replica.len())
-            .finish_non_exhaustive()
-    }
-}
-
-pub(super) fn too_long(what: &'static str, bytes: usize, limit: usize) -> Result<(), StreamError> {
-    match bytes > limit {
-        true => Err(StreamError::TooLong { what, bytes, limit }),
-        false => Ok(()),
-    }
-}
-
-/// What came of an attempt to change something.
+/// What came of a transaction.
 enum Attempt<R> {
     Done(R),
     /// Something was appended since the position that was asked for.
@@ -160,11 +26,12 @@ enum Attempt<R> {
 /// Lock-free: an attempt is repeated only if another process has changed something meanwhile. The changes
 /// of the threads that share a handle take turns.
 impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
-    fn attempt<R, E: From<StreamError>>(
+    /// Repeats `attempt` until something comes of it. It is at the end of the log each time, under the lock of
+    /// this process; in between, it waits for its turn without.
+    fn in_turns<R, E: From<StreamError>>(
         &self,
-        at: Option<Position>,
-        mut f: impl FnMut(&mut Transaction<'_, K, V>) -> Result<R, E>,
-    ) -> Result<Attempt<R>, E> {
+        mut attempt: impl FnMut(&Context<'_>, &mut State<V>, &Turns) -> Result<Begun<R>, E>,
+    ) -> Result<R, E> {
         let cx = self.shared.context();
         if cx.control.access() == Access::ReadOnly {
             return Err(StreamError::ReadOnly.into());
@@ -172,44 +39,54 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         let mut turns = Turns::default();
         loop {
             let held = Held::new(self.shared.segment.number())?;
-            let token = state::token()?;
             let mut guard = self.shared.write()?;
             let state = guard.as_mut().expect("of this process");
-            if at.is_some_and(|position| !state.is_at(position)) {
-                return Ok(Attempt::Passed);
+            let begun = attempt(&cx, state, &turns)?;
+            let sealed = state.sealed();
+            drop((guard, held));
+            if let Ok(Some(done)) = begun {
+                return Ok(done);
             }
-            let mut changes = Vec::new();
+            turns.end(&self.shared, sealed, begun.err())?;
+        }
+    }
+
+    fn attempt<R, E: From<StreamError>>(
+        &self,
+        at: Option<Position>,
+        mut f: impl FnMut(&mut Transaction<'_, K, V>) -> Result<R, E>,
+    ) -> Result<Attempt<R>, E> {
+        let mut changes = Vec::new();
+        self.in_turns(|cx, state, turns| {
+            if at.is_some_and(|position| !state.is_at(position)) {
+                return Ok(Ok(Some(Attempt::Passed)));
+            }
+            changes.clear();
+            let token = context::token()?;
             let done = state.change(&mut changes, &mut f)?;
-            if state::token()? != token {
+            if context::token()? != token {
                 state.take_back();
                 return Err(StreamError::Forked.into());
             }
             let appended = match changes.is_empty() {
                 // What changes nothing has happened when everything was read.
                 true => Ok(Appended::Done),
-                false => state.append(&cx, &changes),
+                false => state.append(cx, &changes),
             };
-            let dump_bytes = state.replica.dump_bytes();
-            if appended
-                .as_ref()
-                .is_ok_and(|&appended| appended == Appended::Done)
-            {
+            if let Ok(Appended::Done) = appended {
                 state.keep();
-                return Ok(Attempt::Done(done));
+                return Ok(Ok(Some(Attempt::Done(done))));
             }
+            let dump_bytes = state.replica.dump_bytes();
             state.take_back();
-            let begun = match appended? {
-                Appended::NoRoom if turns.is_ours(state) => state.begin(&cx, &changes, dump_bytes),
-                _ => Ok(false),
-            };
-            if let Ok(true) = begun {
-                return Ok(Attempt::Done(done));
-            }
-            // Without the lock: nobody in this process waits for another one.
-            let sealed = state.sealed();
-            drop((guard, held));
-            turns.end(&self.shared, sealed, begun.err())?;
-        }
+            Ok(match appended? {
+                Appended::NoRoom if turns.is_ours(state) => {
+                    let begun = state.begin(cx, &changes, dump_bytes);
+                    begun.map(|begun| begun.then_some(Attempt::Done(done)))
+                }
+                _ => Ok(None),
+            })
+        })
     }
 
     /// Runs `f`, and makes its changes happen at once: all of them, or none if it returns an error or panics.
@@ -400,26 +277,17 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     /// # Errors
     /// [`StreamError`].
     pub fn dump(&self) -> Result<(), StreamError> {
-        let cx = self.shared.context();
-        if cx.control.access() == Access::ReadOnly {
-            return Err(StreamError::ReadOnly);
-        }
-        let (mut turns, mut before) = (Turns::default(), None);
-        loop {
-            let held = Held::new(self.shared.segment.number())?;
-            let mut guard = self.shared.write()?;
-            let state = guard.as_mut().expect("of this process");
+        let mut before = None;
+        self.in_turns(|cx, state, turns| {
             let generation = state.generation.facts().id;
             if *before.get_or_insert(generation) != generation {
-                return Ok(());
+                return Ok(Ok(Some(())));
             }
             let begun = match turns.is_ours(state) {
-                true => state.begin(&cx, &[], state.replica.dump_bytes()),
+                true => state.begin(cx, &[], state.replica.dump_bytes()),
                 false => Ok(false),
             };
-            let sealed = state.sealed();
-            drop((guard, held));
-            turns.end(&self.shared, sealed, begun.err())?;
-        }
+            Ok(begun.map(|_| None))
+        })
     }
 }

@@ -1,0 +1,91 @@
+//! A dictionary, as whoever reads on in it or changes it sees it.
+
+use super::budget::Budget;
+use super::error::StreamError;
+use super::generation::{NameError, Names};
+use crate::identity::Identity;
+use crate::process;
+use crate::raw::bell::Bell;
+use crate::raw::stream::control::Control;
+use crate::raw::stream::switch::{self, Lost};
+use crate::segment::Segment;
+
+/// A dictionary, as everything here sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) segment: &'a Segment,
+    pub(super) control: Control<'a>,
+    pub(super) identity: Identity,
+    pub(super) budget: Budget,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn names(&self) -> Names<'a> {
+        Names {
+            control: self.segment,
+            identity: self.identity,
+        }
+    }
+
+    /// The bell that is rung whenever the log has grown.
+    pub(super) fn bell(&self) -> Bell<'a> {
+        self.segment.bells().nth(0)
+    }
+
+    /// This process's slot.
+    pub(super) fn slot(&self) -> Result<usize, StreamError> {
+        let token = token()?;
+        let id = self
+            .segment
+            .participant_after(token, |slot| self.clean(slot))?;
+        Ok(id.slot)
+    }
+
+    /// Removes what a dead participant was building. (If it cannot be told whether that has won, it stays,
+    /// until the next one in that slot asks.)
+    pub(super) fn clean(&self, slot: usize) {
+        let _ = switch::clean(&self.control, &self.names(), self.control.row(slot));
+    }
+
+    /// The same for all that are dead.
+    pub(super) fn clean_all(&self) {
+        let rows = 0..self.segment.layout().participants.slots();
+        let mut rows = rows.map(|slot| self.control.row(slot));
+        // Who lives and builds costs a few system calls. That is rare.
+        if rows.any(|row| row.candidate() != 0) {
+            let _ = self.segment.recover(|slot| self.clean(slot));
+        }
+    }
+
+    /// Why there is no way on.
+    pub(super) fn lost(&self, lost: Lost<NameError>) -> StreamError {
+        match lost {
+            // Who has unlinked it was killed before it could say so.
+            Lost::Gone if self.segment.has_lost_its_name() => StreamError::Unlinked,
+            Lost::Unlinked => StreamError::Unlinked,
+            Lost::Gone => StreamError::Gone,
+            Lost::Failed(error) => error.into(),
+        }
+    }
+}
+
+pub(super) fn token() -> Result<u64, StreamError> {
+    process::token().map_err(|source| {
+        StreamError::Participant(crate::ParticipantError::Os {
+            call: "mmap or madvise",
+            source,
+        })
+    })
+}
+
+/// An id that no generation has or had.
+pub(super) fn random() -> Result<u64, StreamError> {
+    let drawn = process::random().map_err(|source| {
+        StreamError::Participant(crate::ParticipantError::Os {
+            call: "getrandom",
+            source,
+        })
+    })?;
+    // 0 is none.
+    Ok(drawn.max(1))
+}
