@@ -16,29 +16,27 @@ use crate::stored::Stored;
 const PATIENCE: Duration = Duration::from_millis(2);
 const PATIENCE_PER_MIB: Duration = Duration::from_millis(2);
 
-/// How often one who finds no room for a generation tries again, if it may be that others hold it who are
-/// about to begin one as well.
-const ATTEMPTS: u32 = 5;
-/// The same, if each time somebody has begun one.
-const ATTEMPTS_IN_ALL: u32 = 50;
+/// How long one who finds no room for a generation tries again, besides: others may hold it who are about to
+/// begin one as well.
+const ROOM_PATIENCE: Duration = Duration::from_millis(50);
+/// How many times as long at most, if others begin one each time.
+const LONGEST: u32 = 20;
 
 /// What a writer remembers between two attempts.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     /// The sealed generation that it has waited at.
     waited: Option<u64>,
-    /// How often it has found no room, in a row and in all.
-    in_vain: u32,
-    in_vain_in_all: u32,
+    /// When it has found no room for the first time, and when somebody has begun a generation since.
+    in_vain: Option<[Instant; 2]>,
 }
 
 impl Turns {
     /// Whether it is on this writer to begin the next generation: it finds the log full, or has left it to
     /// others for long enough.
     pub(super) fn is_ours<V: Stored + ?Sized>(&self, state: &State<V>) -> bool {
-        state
-            .sealed()
-            .is_none_or(|sealed| self.waited == Some(sealed))
+        let sealed = state.sealed();
+        sealed.is_none() || self.waited == sealed
     }
 
     /// Ends an attempt, of which `error` came, at a log that is sealed or not. Waits where another process is
@@ -49,16 +47,11 @@ impl Turns {
         sealed: Option<u64>,
         error: Option<StreamError>,
     ) -> Result<(), StreamError> {
-        match error {
-            Some(StreamError::Create(CreateError::NoSpace { .. }))
-                if self.in_vain < ATTEMPTS && self.in_vain_in_all < ATTEMPTS_IN_ALL =>
-            {
-                self.in_vain += 1;
-                self.in_vain_in_all += 1;
+        if error.is_none() {
+            if sealed.is_none() || self.waited == sealed {
+                return Ok(());
             }
-            Some(error) => return Err(error),
-            None if sealed.is_none() || self.waited == sealed => return Ok(()),
-            None => self.waited = sealed,
+            self.waited = sealed;
         }
         let (generation, patience) = {
             let state = shared.local()?.read();
@@ -68,17 +61,24 @@ impl Turns {
             let patience = PATIENCE + PATIENCE_PER_MIB * mebibytes;
             (state.generation.facts().id, patience)
         };
+        let now = Instant::now();
+        if let Some(error) = error {
+            let StreamError::Create(CreateError::NoSpace { .. }) = error else {
+                return Err(error);
+            };
+            let [first, last] = *self.in_vain.get_or_insert([now; 2]);
+            let most = ROOM_PATIENCE + 4 * patience;
+            if now - last > most || now - first > LONGEST * most {
+                return Err(error);
+            }
+        }
         // By chance, or all build at once, each with as much memory as one needs.
         let chance = process::random().unwrap_or(0) as f64 / u64::MAX as f64;
-        let deadline = Instant::now() + patience + patience.mul_f64(2.0 * chance);
-        let moved_on = || shared.has_left(generation).then_some(());
-        if shared
-            .context()
-            .bell()
-            .wait(moved_on, Some(deadline))
-            .is_some()
-        {
-            self.in_vain = 0;
+        let deadline = now + patience + patience.mul_f64(2.0 * chance);
+        let has_begun = || shared.has_left(generation).then_some(());
+        let begun = shared.context().bell().wait(has_begun, Some(deadline));
+        if let (Some(()), Some([_, last])) = (begun, &mut self.in_vain) {
+            *last = Instant::now();
         }
         Ok(())
     }

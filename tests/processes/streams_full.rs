@@ -18,6 +18,7 @@ const GO: u64 = 11;
 pub(crate) const ROLES: &[Role] = &[
     ("stream-full", |_| on_tmpfs("size=512k", full)),
     ("stream-to-the-brim", |_| on_tmpfs("size=512k", to_the_brim)),
+    ("stream-room-for-one", |_| on_tmpfs("size=8m", room_for_one)),
     ("stream-budget", |args| budget(&args[0])),
 ];
 
@@ -32,6 +33,12 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("stream_full_to_the_brim_goes_on_when_there_is_room", || {
             drop(run("stream-to-the-brim", &[]));
         }),
+        test(
+            "stream_writers_take_turns_where_there_is_room_for_one",
+            || {
+                drop(run("stream-room-for-one", &[]));
+            },
+        ),
         test("stream_what_is_over_the_budget_is_an_error", || {
             run("stream-budget", &[&StreamName::new("budget")]);
         }),
@@ -190,6 +197,34 @@ fn to_the_brim(dir: &Path) {
         (0, 2 << 20),
         "nothing is left over"
     );
+}
+
+/// There is room for the generation that is there and for one more: of several that are about to begin the next
+/// one, the others find none, and that is no error.
+fn room_for_one(dir: &Path) {
+    const EACH: u64 = 40;
+    watchdog();
+    let dict = agreed();
+    let mut options = Texts::options();
+    options.dir(dir).log_bytes(4096);
+    let stream = options.create("one").unwrap();
+    let change = |key: u64| {
+        // (It is for who looks on that the memory of generations is kept.)
+        let stream = options.open("one").unwrap();
+        meet(&dict, 3);
+        for n in 0..EACH {
+            stream.set(&key, &vec![n as u8; 1 << 20]).unwrap();
+        }
+    };
+    drop(stream);
+    let peers = [0, 1].map(|key| Peer::fork(move || change(key)));
+    change(0);
+    peers.into_iter().for_each(Peer::join);
+    let stream = options.open("one").unwrap();
+    assert_eq!(stream.len().unwrap(), 2);
+    assert!(stream.status().unwrap().dumps > EACH / 2);
+    options.unlink("one").unwrap();
+    assert_eq!(entries(dir), 0);
 }
 
 /// The same with less than there is.
