@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Position;
 use super::record;
-use super::replica::Replica;
+use super::replica::{Replica, Scope};
 use crate::error::{CodecError, CreateError, Mismatch, OpenError};
 use crate::identity::{Identity, Kind};
 use crate::raw::bytes::{Bytes, store};
@@ -232,7 +232,7 @@ impl Generation {
     }
 
     /// What it begins with.
-    pub(super) fn load<V: Stored + ?Sized>(&self) -> Result<Replica<V>, OpenError> {
+    pub(super) fn load<V: Stored + ?Sized>(&self, scope: &Scope) -> Result<Replica<V>, OpenError> {
         let (checksum, words) = self.dump_area().split_first().expect("one word at least");
         let dump = Bytes::new(words, self.facts.dump_bytes as usize);
         // Piece by piece: all at once would need as much memory again as the replica.
@@ -244,12 +244,12 @@ impl Generation {
         });
         // Relaxed: whoever has found the generation has come by way of an exchange that released it.
         let is_whole = checksum.load(Relaxed) == hash.digest();
-        let (mut replica, mut pending) = (Replica::default(), Vec::new());
+        let (mut replica, mut pending) = (Replica::within(scope.clone()), Vec::new());
         let mut apply = |bytes: Bytes<'_>| {
             // (A value may be longer than memory, if somebody says so.)
             bytes.try_append_to(&mut pending).map_err(|_| Damaged)?;
             let whole = record::whole(&pending);
-            replica.apply(&pending[..whole])?;
+            replica.apply(&pending[..whole], |_, _| {})?;
             pending.drain(..whole);
             Ok::<_, Damaged>(())
         };

@@ -13,6 +13,7 @@ mod status;
 mod transaction;
 mod turns;
 mod view;
+mod watch;
 mod write;
 
 use std::cell::RefCell;
@@ -29,6 +30,7 @@ use self::state::State;
 pub use self::status::{Status, StreamParticipant};
 pub use self::transaction::Transaction;
 pub use self::view::{View, ViewIter};
+pub use self::watch::{KeyChange, Watch, WatchEvent};
 use crate::error::UnlinkError;
 use crate::identity::Identity;
 use crate::per_process::PerProcess;
@@ -270,8 +272,12 @@ impl<V: Stored + ?Sized> Shared<V> {
             .local()?
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let fresh = state.as_mut().expect("of this process");
-        fresh.catch_up(&self.context())?;
+        let (fresh, cx) = (state.as_mut().expect("of this process"), self.context());
+        let before = fresh.position();
+        fresh.catch_up(&cx)?;
+        if fresh.position() != before {
+            fresh.tell(&cx);
+        }
         Ok(state)
     }
 }

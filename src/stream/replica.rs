@@ -81,6 +81,34 @@ pub(super) fn decode<T: Stored + ?Sized>(bytes: &[u8]) -> Result<T::Owned, Codec
     T::decode(image)
 }
 
+/// Which keys a replica has.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Scope {
+    #[default]
+    All,
+    /// One, by its stored bytes.
+    Key(Box<[u8]>),
+    /// Those whose stored bytes begin like that.
+    Prefix(Box<[u8]>),
+}
+
+impl Scope {
+    fn has(&self, key: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::Key(one) => key == &**one,
+            Self::Prefix(prefix) => key.starts_with(prefix),
+        }
+    }
+
+    fn touches(&self, change: Change<'_>) -> bool {
+        match change {
+            Change::Put { key, .. } | Change::Remove { key } => self.has(key),
+            Change::Clear => true,
+        }
+    }
+}
+
 type Entries<V> = LinkedHashMap<Box<[u8]>, Held<V>>;
 
 /// The entries, by the stored bytes of their keys, in the order in which they were inserted.
@@ -88,6 +116,7 @@ pub(super) struct Replica<V: Stored + ?Sized> {
     entries: Entries<V>,
     /// How many bytes a dump of them has.
     dump_bytes: usize,
+    scope: Scope,
 }
 
 /// What takes one change back, after all that came later.
@@ -111,11 +140,24 @@ impl<V: Stored + ?Sized> Default for Replica<V> {
         Self {
             entries: LinkedHashMap::new(),
             dump_bytes: 0,
+            scope: Scope::default(),
         }
     }
 }
 
 impl<V: Stored + ?Sized> Replica<V> {
+    /// An empty one of the keys in `scope`.
+    pub(super) fn within(scope: Scope) -> Self {
+        Self {
+            scope,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     #[inline]
     pub(super) fn get(&self, key: &[u8]) -> Option<&Held<V>> {
         self.entries.get(key)
@@ -133,10 +175,18 @@ impl<V: Stored + ?Sized> Replica<V> {
         self.entries.iter()
     }
 
-    /// Applies all changes in `bytes`, or none if they are damaged.
-    pub(super) fn apply(&mut self, bytes: &[u8]) -> Result<(), Damaged> {
+    /// Applies all changes in `bytes`, or none if they are damaged. Each is shown to `see` before it is made.
+    pub(super) fn apply(
+        &mut self,
+        bytes: &[u8],
+        mut see: impl FnMut(&Self, Change<'_>),
+    ) -> Result<(), Damaged> {
         record::read(bytes).try_for_each(|change| change.map(drop))?;
         for change in record::read(bytes).flatten() {
+            if !self.scope.touches(change) {
+                continue;
+            }
+            see(self, change);
             match change {
                 Change::Put { key, value } => drop(self.put(key, Held::new(value))),
                 Change::Remove { key } => drop(self.remove(key)),
@@ -168,7 +218,8 @@ impl<V: Stored + ?Sized> Replica<V> {
 
     /// Removes all keys: what was there.
     pub(super) fn clear(&mut self) -> Self {
-        std::mem::take(self)
+        let empty = Self::within(self.scope.clone());
+        std::mem::replace(self, empty)
     }
 
     /// The key behind that one.

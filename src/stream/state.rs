@@ -6,7 +6,8 @@ use super::Position;
 use super::context::{Context, random};
 use super::error::StreamError;
 use super::generation::{BuildError, Facts, Generation};
-use super::replica::{Replica, Undo};
+use super::record::Change;
+use super::replica::{Replica, Scope, Undo};
 use super::transaction::Transaction;
 use crate::raw::stream::log::{self, LONGEST_PAYLOAD, Next, Room, Tail, record_words};
 use crate::raw::stream::switch::{self, Followed};
@@ -22,6 +23,20 @@ pub(super) enum Appended {
     TooLate,
     /// The next generation has to begin.
     NoRoom,
+}
+
+/// What a step in the stream changes.
+pub(super) enum Seen<'s, V: Stored + ?Sized> {
+    /// One change, of the record at this position.
+    Change {
+        before: &'s Replica<V>,
+        change: Change<'s>,
+    },
+    /// What came in between is gone.
+    Leap {
+        before: &'s Replica<V>,
+        after: &'s Replica<V>,
+    },
 }
 
 /// How far a process has come.
@@ -66,14 +81,20 @@ impl<V: Stored + ?Sized> State<V> {
 
     /// One who begins with what is current.
     pub(super) fn attach(cx: &Context<'_>) -> Result<Self, StreamError> {
+        let mut state = Self::attach_within(cx, &Scope::All)?;
+        state.catch_up(cx)?;
+        Ok(state)
+    }
+
+    /// One who begins with the dump of what is current, of the keys in `scope`.
+    pub(super) fn attach_within(cx: &Context<'_>, scope: &Scope) -> Result<Self, StreamError> {
         if cx.control.access() == Access::ReadWrite {
             cx.clean_all();
         }
         let generation = switch::attach(&cx.control, &cx.names()).map_err(|lost| cx.lost(lost))?;
-        let replica = generation.load().map_err(StreamError::Open)?;
+        let replica = generation.load(scope).map_err(StreamError::Open)?;
         let mut state = Self::new(generation, replica);
         state.loads = 1;
-        state.catch_up(cx)?;
         Ok(state)
     }
 
@@ -100,7 +121,7 @@ impl<V: Stored + ?Sized> State<V> {
     }
 
     /// The earliest position since which nothing has changed.
-    fn since(&self) -> Position {
+    pub(super) fn since(&self) -> Position {
         match self.records {
             0 => self.generation.facts().since,
             _ => self.position(),
@@ -123,39 +144,43 @@ impl<V: Stored + ?Sized> State<V> {
             let loads = self.loads + fresh.loads;
             *self = Self { loads, ..fresh };
         }
-        let before = self.position();
-        loop {
-            if self.sealed {
-                let followed = switch::follow(&cx.control, &cx.names(), &self.generation);
-                match followed.map_err(|lost| cx.lost(lost))? {
-                    Followed::NotYet => break,
-                    followed => self.go_on(followed)?,
-                }
-            }
-            let log = self.generation.log();
-            match log.next(self.tail)? {
-                Next::Nothing => break,
-                Next::Sealed => self.sealed = true,
-                Next::Record(record) => {
-                    let words = self.words + record.words();
-                    if words > log.arena_words() {
-                        // It goes round in circles.
-                        return Err(StreamError::Damaged);
-                    }
-                    let mut buffer = std::mem::take(&mut self.buffer);
-                    buffer.clear();
-                    record.read(&mut buffer)?;
-                    let tail = record.tail();
-                    self.apply(&buffer)?;
-                    (self.tail, self.records) = (tail, self.records + 1);
-                    (self.words, self.buffer) = (words, buffer);
-                }
-            }
-        }
-        if self.position() != before {
-            self.tell(cx);
-        }
+        while self.step(cx, |_| {})? {}
         Ok(())
+    }
+
+    /// Reads the next record, or goes on to the next generation, if there is one: whether it did. Shows to `see`
+    /// what that changes.
+    pub(super) fn step(
+        &mut self,
+        cx: &Context<'_>,
+        mut see: impl FnMut(Seen<'_, V>),
+    ) -> Result<bool, StreamError> {
+        if self.sealed {
+            let followed = switch::follow(&cx.control, &cx.names(), &self.generation);
+            return self.go_on(followed.map_err(|lost| cx.lost(lost))?, see);
+        }
+        let log = self.generation.log();
+        match log.next(self.tail)? {
+            Next::Nothing => return Ok(false),
+            Next::Sealed => self.sealed = true,
+            Next::Record(record) => {
+                let words = self.words + record.words();
+                if words > log.arena_words() {
+                    // It goes round in circles.
+                    return Err(StreamError::Damaged);
+                }
+                let mut buffer = std::mem::take(&mut self.buffer);
+                buffer.clear();
+                record.read(&mut buffer)?;
+                let tail = record.tail();
+                self.apply(&buffer, |before, change| {
+                    see(Seen::Change { before, change })
+                })?;
+                (self.tail, self.records) = (tail, self.records + 1);
+                (self.words, self.buffer) = (words, buffer);
+            }
+        }
+        Ok(true)
     }
 
     /// Tells how far it has come, for `status`, if this process has an identity.
@@ -167,9 +192,13 @@ impl<V: Stored + ?Sized> State<V> {
         }
     }
 
-    fn go_on(&mut self, followed: Followed<Generation>) -> Result<(), StreamError> {
-        let (generation, replica) = match followed {
-            Followed::NotYet => return Ok(()),
+    fn go_on(
+        &mut self,
+        followed: Followed<Generation>,
+        mut see: impl FnMut(Seen<'_, V>),
+    ) -> Result<bool, StreamError> {
+        match followed {
+            Followed::NotYet => return Ok(false),
             Followed::Next(next) => {
                 let facts = self.generation.facts();
                 if (next.facts().previous, next.facts().number)
@@ -177,29 +206,36 @@ impl<V: Stored + ?Sized> State<V> {
                 {
                     return Err(StreamError::Damaged);
                 }
-                (next, None)
+                self.generation = next;
             }
             Followed::Later(later) => {
-                let replica = later.load().map_err(StreamError::Open)?;
+                let after = later
+                    .load(self.replica.scope())
+                    .map_err(StreamError::Open)?;
                 self.loads += 1;
-                (later, Some(replica))
+                self.generation = later;
+                see(Seen::Leap {
+                    before: &self.replica,
+                    after: &after,
+                });
+                self.replica = after;
             }
-        };
-        self.generation = generation;
-        if let Some(replica) = replica {
-            self.replica = replica;
         }
         (self.tail, self.records, self.words) = (Tail::EMPTY, 0, 0);
         (self.sealed, self.room) = (false, None);
         // What one large change has needed.
         self.buffer = Vec::new();
         self.replica.shrink();
-        Ok(())
+        Ok(true)
     }
 
-    fn apply(&mut self, changes: &[u8]) -> Result<(), StreamError> {
+    fn apply(
+        &mut self,
+        changes: &[u8],
+        see: impl FnMut(&Replica<V>, Change<'_>),
+    ) -> Result<(), StreamError> {
         self.torn = true;
-        self.replica.apply(changes)?;
+        self.replica.apply(changes, see)?;
         self.torn = false;
         Ok(())
     }
@@ -376,11 +412,11 @@ impl<V: Stored + ?Sized> State<V> {
             first = built.log().append(Tail::EMPTY, &room, changes);
         }
         let followed = switch::elect(&cx.control, &cx.names(), row, &self.generation, built);
-        self.go_on(followed.map_err(|lost| cx.lost(lost))?)?;
+        self.go_on(followed.map_err(|lost| cx.lost(lost))?, |_| {})?;
         let has_won = self.generation.facts().id == facts.id;
         if let (true, Some(tail)) = (has_won, first) {
             (self.tail, self.records, self.words) = (tail, 1, record_words(changes.len()));
-            self.apply(changes)?;
+            self.apply(changes, |_, _| {})?;
         }
         cx.bell().ring();
         self.tell(cx);

@@ -1,0 +1,342 @@
+//! Watching: what changes, one after the other, by a replica of its own.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::StreamError;
+use super::record::Change;
+use super::replica::{Replica, Scope, decode};
+use super::state::{Seen, State};
+use super::view::{encoded_key, key_of};
+use super::{Position, Shared, StreamDict};
+use crate::raw::bell;
+use crate::stored::Stored;
+use crate::sync::Access;
+
+/// What became of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyChange<K, V> {
+    /// It was not there before.
+    Inserted {
+        /// The key.
+        key: K,
+        /// Its value.
+        value: V,
+    },
+    /// It had another value, or was given the same one again.
+    Updated {
+        /// The key.
+        key: K,
+        /// Its value from then on.
+        value: V,
+    },
+    /// It is gone.
+    Removed {
+        /// The key.
+        key: K,
+    },
+}
+
+/// What a [`Watch`] tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchEvent<K, V> {
+    /// One change.
+    Changed {
+        /// What became of which key.
+        change: KeyChange<K, V>,
+        /// The position behind it. All changes of one transaction have the same.
+        position: Position,
+    },
+    /// Changes are gone that nobody has looked at in time: what follows is [`Resync`](Self::Resync).
+    Lagged,
+    /// In what the dictionary differs from what was told before.
+    Resync {
+        /// The differences: one for each key that has any.
+        changes: Vec<KeyChange<K, V>>,
+        /// The position up to which they go.
+        position: Position,
+    },
+}
+
+/// What changes in a [`StreamDict`], one after the other: each change exactly once and in its order.
+///
+/// [`next`](Iterator::next) waits for the next change, and [`next_within`](Self::next_within) not for ever. A
+/// watch reads the log by itself, and keeps a copy of what it watches (stored bytes, not decoded). It slows nobody:
+/// who writes does not know of it. So it can come too late: when it has not looked while the log was full twice, the
+/// changes in between are gone. It says so by [`WatchEvent::Lagged`], and the next event is the difference.
+///
+/// It is a handle, as its dictionary is: it keeps that open, and the memory of the generation that it has seen last.
+/// A forked child can go on with a watch that it inherits.
+pub struct Watch<K: ?Sized, V: Stored + ?Sized> {
+    shared: Arc<Shared<V>>,
+    state: State<[u8]>,
+    events: VecDeque<RawEvent>,
+    keys: PhantomData<fn() -> *const K>,
+}
+
+/// An event that is not decoded yet.
+enum RawEvent {
+    Changed(RawChange, Position),
+    Lagged,
+    Resync(Vec<RawChange>, Position),
+}
+
+type RawChange = KeyChange<Box<[u8]>, Box<[u8]>>;
+
+impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
+    /// Watches all keys, from now on.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use forkmap::{KeyChange, StreamDict, WatchEvent};
+    ///
+    /// let settings = StreamDict::<str, u64>::options().unlink_on_drop(true).create_unique()?;
+    /// let mut watch = settings.watch_prefix("net/")?;
+    /// settings.set("disk/cache", &64)?;
+    /// settings.set("net/retries", &3)?;
+    /// let event = watch.next_within(Duration::from_secs(1))?;
+    /// let Some(WatchEvent::Changed { change, .. }) = event else { panic!("{event:?}") };
+    /// assert_eq!(change, KeyChange::Inserted { key: "net/retries".to_owned(), value: 3 });
+    /// assert_eq!(watch.next_within(Duration::ZERO)?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn watch(&self) -> Result<Watch<K, V>, StreamError> {
+        self.watch_within(Scope::All)
+    }
+
+    /// Watches one key, from now on.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn watch_key(&self, key: &K::Item) -> Result<Watch<K, V>, StreamError> {
+        self.watch_within(Scope::Key(encoded_key::<K>(key)?.as_ref().into()))
+    }
+
+    /// Watches the keys whose stored bytes begin with those of `prefix`, from now on: for keys that are `str` or
+    /// `[u8]`, those that begin like that.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn watch_prefix(&self, prefix: &K::Item) -> Result<Watch<K, V>, StreamError> {
+        self.watch_within(Scope::Prefix(encoded_key::<K>(prefix)?.as_ref().into()))
+    }
+
+    fn watch_within(&self, scope: Scope) -> Result<Watch<K, V>, StreamError> {
+        let shared = Arc::clone(&self.shared);
+        let cx = shared.context();
+        let mut state = State::attach_within(&cx, &scope)?;
+        while state.step(&cx, |_| {})? {}
+        Ok(Watch {
+            shared,
+            state,
+            events: VecDeque::new(),
+            keys: PhantomData,
+        })
+    }
+}
+
+impl<K: Stored + ?Sized, V: Stored + ?Sized> Watch<K, V> {
+    /// The same, from `position` on instead of from now on. If the changes since then are gone, the first event is
+    /// [`WatchEvent::Lagged`], and the second one has all there is, as inserted. (A position that is still to come
+    /// counts as now.)
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn since(mut self, position: Position) -> Result<Self, StreamError> {
+        let cx = self.shared.context();
+        let scope = self.state.replica.scope().clone();
+        self.state = State::attach_within(&cx, &scope)?;
+        self.events.clear();
+        let mut is_gone = position < self.state.since();
+        while !is_gone && self.state.position() < position {
+            let has_more = self.state.step(&cx, |seen| {
+                is_gone = matches!(seen, Seen::Leap { .. });
+            });
+            if !has_more? {
+                break;
+            }
+        }
+        if is_gone {
+            let all = differences(&Replica::default(), &self.state.replica);
+            self.events.extend(lagged(all, self.state.position()));
+        }
+        Ok(self)
+    }
+
+    /// How far it has read.
+    pub fn position(&self) -> Position {
+        self.state.position()
+    }
+
+    /// The next event, if there is one within `timeout`.
+    ///
+    /// Blocking. If whoever made the change was killed before it had woken anybody, the watch looks by itself after
+    /// 50 ms; one of a handle that was opened with `read_only(true)` looks every 5 ms.
+    ///
+    /// # Errors
+    /// [`StreamError::Decode`] for one change that this program cannot decode: the next call goes on behind it. Else
+    /// any [`StreamError`].
+    pub fn next_within(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<Option<WatchEvent<K::Owned, V::Owned>>, StreamError> {
+        let shared = Arc::clone(&self.shared);
+        let bell = shared.context().bell();
+        let deadline = bell::after(timeout);
+        let mut look = || match self.read_on() {
+            Ok(false) => None,
+            found => Some(found),
+        };
+        let found = bell::spin(&mut look).or_else(|| match shared.segment.access() {
+            Access::ReadWrite => bell.wait(look, deadline),
+            Access::ReadOnly => bell.poll(look, deadline),
+        });
+        found.transpose()?;
+        let Some(event) = self.events.pop_front() else {
+            return Ok(None);
+        };
+        self.decoded(event).map(Some)
+    }
+
+    /// Reads on until there is an event: whether there is one.
+    fn read_on(&mut self) -> Result<bool, StreamError> {
+        let cx = self.shared.context();
+        while self.events.is_empty() {
+            let (mut changes, mut leapt) = (Vec::new(), None);
+            let has_more = self.state.step(&cx, |seen| match seen {
+                Seen::Change { before, change } => note(before, change, &mut changes),
+                Seen::Leap { before, after } => leapt = Some(differences(before, after)),
+            });
+            if !has_more? {
+                return Ok(false);
+            }
+            let position = self.state.position();
+            let changes = changes.into_iter();
+            self.events
+                .extend(changes.map(|change| RawEvent::Changed(change, position)));
+            if let Some(differences) = leapt {
+                self.events.extend(lagged(differences, position));
+            }
+        }
+        Ok(true)
+    }
+
+    fn decoded(&mut self, event: RawEvent) -> Result<WatchEvent<K::Owned, V::Owned>, StreamError> {
+        match event {
+            RawEvent::Changed(change, position) => Ok(WatchEvent::Changed {
+                change: decoded::<K, V>(&change)?,
+                position,
+            }),
+            RawEvent::Lagged => Ok(WatchEvent::Lagged),
+            RawEvent::Resync(mut raw, position) => {
+                let mut changes = Vec::with_capacity(raw.len());
+                for at in 0..raw.len() {
+                    match decoded::<K, V>(&raw[at]) {
+                        Ok(change) => changes.push(change),
+                        Err(error) => {
+                            // The others come next.
+                            raw.remove(at);
+                            self.events.push_front(RawEvent::Resync(raw, position));
+                            return Err(error);
+                        }
+                    }
+                }
+                Ok(WatchEvent::Resync { changes, position })
+            }
+        }
+    }
+}
+
+fn lagged(differences: Vec<RawChange>, position: Position) -> [RawEvent; 2] {
+    [RawEvent::Lagged, RawEvent::Resync(differences, position)]
+}
+
+/// What a change that is about to be made means for the keys.
+fn note(before: &Replica<[u8]>, change: Change<'_>, changes: &mut Vec<RawChange>) {
+    let is_there = |key| before.get(key).is_some();
+    match change {
+        Change::Put { key, value } => {
+            let is_new = !is_there(key);
+            let (key, value) = (key.into(), value.into());
+            changes.push(match is_new {
+                true => KeyChange::Inserted { key, value },
+                false => KeyChange::Updated { key, value },
+            });
+        }
+        Change::Remove { key } if !is_there(key) => {}
+        Change::Remove { key } => changes.push(KeyChange::Removed { key: key.into() }),
+        Change::Clear => changes.extend(
+            before
+                .iter()
+                .map(|(key, _)| KeyChange::Removed { key: key.clone() }),
+        ),
+    }
+}
+
+/// In what two replicas differ.
+fn differences(before: &Replica<[u8]>, after: &Replica<[u8]>) -> Vec<RawChange> {
+    fn stored<'r>(replica: &'r Replica<[u8]>, key: &[u8]) -> Option<&'r [u8]> {
+        // (Bytes can always be decoded.)
+        let value = replica.get(key)?.value();
+        value.ok().map(|value| &value[..])
+    }
+    let removed = before.iter().filter(|(key, _)| after.get(key).is_none());
+    let removed = removed.map(|(key, _)| KeyChange::Removed { key: key.clone() });
+    let now = after.iter().filter_map(|(key, _)| {
+        let (old, new) = (stored(before, key), stored(after, key)?);
+        let (key, value) = (key.clone(), new.into());
+        match old {
+            None => Some(KeyChange::Inserted { key, value }),
+            Some(old) if old == new => None,
+            Some(_) => Some(KeyChange::Updated { key, value }),
+        }
+    });
+    removed.chain(now).collect()
+}
+
+fn decoded<K: Stored + ?Sized, V: Stored + ?Sized>(
+    change: &RawChange,
+) -> Result<KeyChange<K::Owned, V::Owned>, StreamError> {
+    let value_of = |value: &[u8]| {
+        decode::<V>(value).map_err(|source| StreamError::Decode {
+            what: "value",
+            source,
+        })
+    };
+    Ok(match change {
+        KeyChange::Inserted { key, value } => KeyChange::Inserted {
+            key: key_of::<K>(key)?,
+            value: value_of(value)?,
+        },
+        KeyChange::Updated { key, value } => KeyChange::Updated {
+            key: key_of::<K>(key)?,
+            value: value_of(value)?,
+        },
+        KeyChange::Removed { key } => KeyChange::Removed {
+            key: key_of::<K>(key)?,
+        },
+    })
+}
+
+impl<K: Stored + ?Sized, V: Stored + ?Sized> Iterator for Watch<K, V> {
+    type Item = Result<WatchEvent<K::Owned, V::Owned>, StreamError>;
+
+    /// The next event, waited for as long as it takes: it never ends, but for errors that stay.
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_within(Duration::MAX).transpose()
+    }
+}
+
+impl<K: ?Sized, V: Stored + ?Sized> fmt::Debug for Watch<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
