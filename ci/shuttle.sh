@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The random programs of shuttle-tests/, in random orders and with random deaths.
 #   ci/shuttle.sh [FILTER...]    FILTER: part of the name of a test
-#   SHUTTLE_SECONDS=90           how long
+#   SHUTTLE_SECONDS=90           how long those over the map; those over the logs half as long
 #   SHUTTLE_SEED=N               only the program of that number, which a failure prints
 set -euo pipefail
 cd "$(dirname "$0")/.."

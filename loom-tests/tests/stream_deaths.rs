@@ -111,7 +111,7 @@ fn one_who_appends_dies_while_another_appends() {
     let (looks, appends) = (|w: &World| look(w, HEIR), |w: &World| append(w, OTHER, 2));
     dies_appending(
         "death in append, another appends",
-        2,
+        3,
         3_000,
         looks,
         appends,
@@ -120,7 +120,7 @@ fn one_who_appends_dies_while_another_appends() {
     let heir = |w: &World| append(w, HEIR, 3);
     dies_appending(
         "death in append, two others append",
-        1,
+        2,
         1_000,
         heir,
         appends,

@@ -83,6 +83,32 @@ fn of_three_who_build_one_is_elected() {
     build::<3>("three build", Some(2), 200);
 }
 
+/// What found no room is the first record of the log that its writer stands for election with: so each log
+/// that anybody begins is somebody's change, and nobody else's is lost with it.
+#[test]
+fn of_two_who_find_no_room_the_one_who_is_elected_has_made_its_change() {
+    explore("two build with a change", None, 200, || {
+        let world = sealed(Shape::new(3, 2, 1), &[7]);
+        let tries = |slot: usize| {
+            spawn(&world, move |world| {
+                let mut process = Process::open(world, slot);
+                process.catch_up().expect("it is not unlinked");
+                let has_made = process.try_append(1 + slot as u64).expect("not unlinked");
+                process.catch_up().expect("it is not unlinked");
+                (has_made, process.history())
+            })
+        };
+        let tried = join([0, 1].map(tries));
+        // Both, if one came late, and found the next log full.
+        let made = [1, 2].into_iter().zip(tried);
+        let made = made.filter_map(|(digit, (has_made, _))| has_made.then_some(digit));
+        let mut said: Vec<u64> = made.collect();
+        assert!(!said.is_empty(), "a generation that is nobody's change");
+        said.push(7);
+        check_order(&tried.map(|(_, history)| history), world.check(2), &said);
+    });
+}
+
 /// A builder that comes late finds that the next generation has ended already.
 #[test]
 fn a_late_builder_does_not_fork_the_history() {

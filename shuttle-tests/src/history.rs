@@ -1,4 +1,4 @@
-//! Whether what a map answered can be explained: histories, and a search for an order of them.
+//! Whether what a map answered can be explained: histories of its keys.
 //!
 //! A history is linearizable if its operations can be put in an order in which each gives the answer
 //! that it gave, and none comes before one that had ended when it began (Herlihy and Wing). A map is if
@@ -7,7 +7,7 @@
 //! Strictly: an operation that was killed took effect before its death or never. So its end is its
 //! death, and its answer is unknown.
 
-use std::collections::HashSet;
+use crate::search::{Call, has_order};
 
 /// What a thread asked of the map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +65,18 @@ pub struct Record {
     pub cells: usize,
 }
 
-impl Record {
-    /// What a key of this state becomes, if the answer fits: `Err` if it does not.
-    fn applied(&self, state: Option<u64>) -> Result<Option<u64>, ()> {
+impl Call for Record {
+    type State = Option<u64>;
+
+    fn span(&self) -> (usize, usize) {
+        (self.start, self.end)
+    }
+
+    fn may_have_done_nothing(&self) -> bool {
+        self.answer == Answer::Died
+    }
+
+    fn applied(&self, &state: &Option<u64>) -> Option<Option<u64>> {
         let (answer, next) = match self.op {
             Op::Insert(value) => (Answer::Inserted(state.is_none()), state.or(Some(value))),
             Op::Put(value) => (Answer::Was(state), Some(value)),
@@ -81,7 +90,7 @@ impl Record {
             Answer::Full => false,
             _ => self.answer == answer,
         };
-        fits.then_some(next).ok_or(())
+        fits.then_some(next)
     }
 }
 
@@ -99,47 +108,13 @@ pub fn explain(history: &[Record]) -> Result<(), Inexplicable> {
         let records: Vec<_> = of_key
             .filter(|record| record.answer != Answer::Full)
             .collect();
-        if !has_order(&records) {
+        if !has_order(&records, None) {
             let mut records = records;
             records.sort_by_key(|record| record.start);
             return Err(Inexplicable(records));
         }
     }
     Ok(())
-}
-
-/// Whether the operations of one key can be put in order: a search in depth, by what is done already
-/// and the state that it led to (Wing and Gong; the memory is Lowe's).
-fn has_order(records: &[Record]) -> bool {
-    assert!(records.len() <= 128, "too long a history");
-    let all = u128::MAX
-        .checked_shr(128 - records.len() as u32)
-        .unwrap_or(0);
-    let mut seen = HashSet::new();
-    let mut stack = vec![(0_u128, None)];
-    while let Some((done, state)) = stack.pop() {
-        if done == all {
-            return true;
-        }
-        let left = || (0..records.len()).filter(|n| done & 1 << n == 0);
-        let first_end = left().map(|n| records[n].end).min();
-        // Next may be any that was called before the first of those left had ended.
-        for n in left().filter(|&n| Some(records[n].start) < first_end) {
-            let mut push = |state| {
-                let next = (done | 1 << n, state);
-                if seen.insert(next) {
-                    stack.push(next);
-                }
-            };
-            if records[n].answer == Answer::Died {
-                push(state);
-            }
-            if let Ok(state) = records[n].applied(state) {
-                push(state);
-            }
-        }
-    }
-    false
 }
 
 /// Looks for an answer `Full` when there must have been a free cell.
@@ -190,7 +165,7 @@ fn may_be_present(history: &[Record], key: usize, instant: usize) -> bool {
         settled: instant * 2 + 1,
         cells: 0,
     });
-    has_order(&records)
+    has_order(&records, None)
 }
 
 #[cfg(test)]

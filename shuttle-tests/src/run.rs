@@ -5,15 +5,13 @@ use std::env;
 use std::fmt::Display;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant, SystemTime};
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Schedule, Scheduler, Task, TaskId};
-use shuttle::{Config, FailurePersistence, MaxSteps, Runner, thread};
+use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
-use crate::history::Answer;
-use crate::program::{Kind, Program, Random, Step};
-use crate::world::{World, lines};
+use crate::random::Random;
 
 /// Schedules of one program. They differ in who dies where, too.
 const EXECUTIONS: usize = 40;
@@ -27,27 +25,78 @@ pub enum Order {
     Priorities,
 }
 
-#[derive(Debug, Default)]
-struct Counts {
-    executions: AtomicUsize,
-    with_deaths: AtomicUsize,
-    operations: AtomicUsize,
-    deaths: AtomicUsize,
+/// A kind of random programs.
+pub trait Play: Sized + Send + Sync + 'static {
+    /// Its name, for people.
+    const NAME: &str;
+
+    /// The test that runs it in this order.
+    fn test(order: Order) -> &'static str;
+
+    /// The program of a seed.
+    fn new(seed: u64) -> Self;
+
+    /// In so many of a hundred executions one thread is stopped somewhere, until all others are at their end
+    /// or wait for it.
+    fn stops(&self) -> usize {
+        0
+    }
+
+    /// Runs it under one schedule, with the deaths that `random` says.
+    fn execute(&self, random: Random) -> Tally;
 }
 
-/// Runs random programs for as long as `SHUTTLE_SECONDS` says, or the one of `SHUTTLE_SEED`.
-pub fn run(order: Order) {
+/// What came of one execution.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Threads that were killed.
+    pub deaths: usize,
+    /// Operations that were checked.
+    pub operations: usize,
+    /// Whatever else there is to count.
+    pub others: Vec<(&'static str, usize)>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    executions: usize,
+    with_deaths: usize,
+    sums: Tally,
+}
+
+impl Counts {
+    fn add(&mut self, tally: Tally) {
+        self.executions += 1;
+        self.with_deaths += usize::from(tally.deaths > 0);
+        self.sums.deaths += tally.deaths;
+        self.sums.operations += tally.operations;
+        for (what, count) in tally.others {
+            self.note(what, count);
+        }
+    }
+
+    fn note(&mut self, what: &'static str, count: usize) {
+        let others = &mut self.sums.others;
+        match others.iter_mut().find(|(other, _)| *other == what) {
+            Some((_, sum)) => *sum += count,
+            None => others.push((what, count)),
+        }
+    }
+}
+
+/// Runs random programs for `share` percent of the time that `SHUTTLE_SECONDS` says, or the one of
+/// `SHUTTLE_SEED`.
+pub fn run<P: Play>(order: Order, share: u64) {
     static FAILED: AtomicBool = AtomicBool::new(false);
     print_only_failures();
-    let counts = Arc::new(Counts::default());
-    let seconds = number("SHUTTLE_SECONDS").unwrap_or(10);
+    let counts = Arc::new(Mutex::new(Counts::default()));
+    let seconds = number("SHUTTLE_SECONDS").unwrap_or(10) * share / 100;
     let until = Instant::now() + Duration::from_secs(seconds);
     let only = number("SHUTTLE_SEED");
     let first = only.unwrap_or_else(|| Random::new(now(), order as u64).next() >> 16);
     let mut seed = first;
     while !FAILED.load(Relaxed) {
-        CURRENT.set(Some((order, seed, 0)));
-        let run = AssertUnwindSafe(|| run_one(order, seed, &counts));
+        let run = AssertUnwindSafe(|| run_one::<P>(order, seed, &counts));
         if let Err(cause) = panic::catch_unwind(run) {
             FAILED.store(true, Relaxed);
             panic::resume_unwind(cause);
@@ -57,157 +106,55 @@ pub fn run(order: Order) {
             break;
         }
     }
-    let count = |count: &AtomicUsize| count.load(Relaxed);
+    let counts = counts.lock().expect("no failure");
+    let others = counts.sums.others.iter();
+    let others: String = others
+        .map(|(what, count)| format!("{count} {what}, "))
+        .collect();
     println!(
-        "shuttle {order:?}: programs {first}..{seed}, {} executions, {} of them with deaths, {} deaths, {} \
-         operations",
-        count(&counts.executions),
-        count(&counts.with_deaths),
-        count(&counts.deaths),
-        count(&counts.operations)
+        "shuttle {} {order:?}: programs {first}..{seed}, {} executions, {} of them with deaths, {} deaths, \
+         {others}{} operations",
+        P::NAME,
+        counts.executions,
+        counts.with_deaths,
+        counts.sums.deaths,
+        counts.sums.operations,
     );
 }
 
-fn run_one(order: Order, seed: u64, counts: &Arc<Counts>) {
-    let program = Program::new(seed);
+fn run_one<P: Play>(order: Order, seed: u64, counts: &Arc<Mutex<Counts>>) {
+    let program = P::new(seed);
     let mut config = Config::new();
     config.failure_persistence = FailurePersistence::None;
     config.silence_warnings = true;
     // Hundreds of times what any of them takes: an operation that never ends.
     config.max_steps = MaxSteps::FailAfter(200_000);
-    let counts = Arc::clone(counts);
+    let stopped = Arc::new(AtomicUsize::new(0));
+    let stops = Stops::new(seed, program.stops(), Arc::clone(&stopped));
+    let sums = Arc::clone(counts);
     let executions = AtomicUsize::new(0);
     let execution = move || {
         let execution = executions.fetch_add(1, Relaxed);
-        CURRENT.set(Some((order, seed, execution)));
-        let random = Random::new(seed, 1 + execution as u64);
-        match program.line {
-            1 => execute(
-                Arc::new(World::<1>::new(&program)),
-                &program,
-                random,
-                &counts,
-            ),
-            _ => execute(
-                Arc::new(World::<2>::new(&program)),
-                &program,
-                random,
-                &counts,
-            ),
-        }
+        CURRENT.set(Some((P::test(order), seed, execution)));
+        let tally = program.execute(Random::new(seed, 1 + execution as u64));
+        sums.lock().expect("no failure").add(tally);
     };
     match order {
         Order::Random => {
             let stays = [0, 0, 50, 80, 90, 95][seed as usize % 6];
             let inner = RandomScheduler::new_from_seed(seed, EXECUTIONS);
-            Runner::new(Staying { inner, stays }, config).run(execution);
+            let inner = Staying { inner, stays };
+            Runner::new(Stopping { inner, stops }, config).run(execution);
         }
         Order::Priorities => {
             let depth = 2 + seed as usize % 5;
-            let scheduler = PctScheduler::new_from_seed(seed, depth, EXECUTIONS);
-            Runner::new(scheduler, config).run(execution);
+            let inner = PctScheduler::new_from_seed(seed, depth, EXECUTIONS);
+            Runner::new(Stopping { inner, stops }, config).run(execution);
         }
     }
-}
-
-/// One execution: the program under one schedule, with its deaths.
-fn execute<const LINE: usize>(
-    world: Arc<World<LINE>>,
-    program: &Program,
-    mut random: Random,
-    counts: &Counts,
-) {
-    let mut memory = world.memory();
-    for step in &program.before {
-        world.step(0, *step, None, &mut memory);
-    }
-    let habits = Habits {
-        dies: [0, 50, 90][random.below(3)],
-        recovers: [0, 50][random.below(2)],
-    };
-    let threads = program.threads.iter().enumerate().map(|(writer, steps)| {
-        let (world, steps) = (Arc::clone(&world), steps.clone());
-        let random = Random::new(random.next(), 0);
-        thread::spawn(move || live(&world, writer, &steps, habits, random))
-    });
-    for thread in threads.collect::<Vec<_>>() {
-        thread.join().expect("a panic ends the execution");
-    }
-    while let Some(writer) = world.dead() {
-        world.recover(writer, fate_of(&mut random, 30, 6));
-    }
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| world.check()));
-    if let Err(cause) = outcome {
-        eprintln!("{program:?}{}", lines(&world.history()));
-        panic::resume_unwind(cause);
-    }
-    let history = world.history();
-    let died = history
-        .iter()
-        .filter(|record| record.answer == Answer::Died);
-    let died = died.count();
-    counts.executions.fetch_add(1, Relaxed);
-    counts.with_deaths.fetch_add(usize::from(died > 0), Relaxed);
-    counts.deaths.fetch_add(died, Relaxed);
-    counts.operations.fetch_add(history.len(), Relaxed);
-}
-
-/// What the threads of one execution are like, in so many of a hundred cases.
-#[derive(Debug, Clone, Copy)]
-struct Habits {
-    dies: usize,
-    recovers: usize,
-}
-
-/// Before which write somebody is killed, if he is.
-fn fate_of(random: &mut Random, percent: usize, writes: usize) -> Option<usize> {
-    random.percent(percent).then(|| random.below(writes))
-}
-
-/// What one thread does: its steps, and whatever deaths make of it. After a death it stands for other
-/// processes; and perhaps for one that takes the dead writer's place.
-fn live<const LINE: usize>(
-    world: &World<LINE>,
-    writer: usize,
-    steps: &[Step],
-    habits: Habits,
-    mut random: Random,
-) {
-    let mut memory = world.memory();
-    let doomed = random
-        .percent(habits.dies)
-        .then(|| random.below(steps.len()));
-    for (n, step) in steps.iter().enumerate() {
-        if let (Some(dead), true) = (world.dead(), random.percent(habits.recovers)) {
-            world.recover(dead, fate_of(&mut random, 20, 6));
-        }
-        // So many writes it takes, or a few more.
-        let writes = match step.kind {
-            Kind::Insert | Kind::Put => 16,
-            _ => 10,
-        };
-        let fate = match doomed {
-            Some(doomed) if doomed <= n => fate_of(&mut random, 80, writes),
-            _ => None,
-        };
-        if world.step(writer, *step, fate, &mut memory) {
-            continue;
-        }
-        for _ in 0..random.below(3) {
-            let kind = [Kind::Get, Kind::GetReadOnly, Kind::Visit][random.below(3)];
-            let key = if random.percent(70) {
-                step.key
-            } else {
-                random.below(memory.len())
-            };
-            world.step(writer, Step { kind, key }, None, &mut memory);
-        }
-        if random.percent(30) {
-            return;
-        }
-        while world.is_dead(writer) {
-            world.recover(writer, fate_of(&mut random, 30, 6));
-        }
+    let stopped = stopped.load(Relaxed);
+    if stopped > 0 {
+        counts.lock().expect("no failure").note("stops", stopped);
     }
 }
 
@@ -241,9 +188,90 @@ impl Scheduler for Staying {
     }
 }
 
+/// Who is stopped in each execution, and where.
+#[derive(Debug)]
+struct Stops {
+    random: Random,
+    percent: usize,
+    /// Executions so far.
+    executions: usize,
+    /// Who, and after how many steps of its own.
+    victim: Option<(usize, usize)>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Stops {
+    fn new(seed: u64, percent: usize, count: Arc<AtomicUsize>) -> Self {
+        Self {
+            random: Random::new(seed, u64::MAX),
+            percent,
+            executions: 0,
+            victim: None,
+            count,
+        }
+    }
+
+    /// Nobody yet, or another one.
+    fn draw(&mut self) {
+        let random = &mut self.random;
+        // Not in the first one, in which the scheduler of priorities looks how many steps there are.
+        let victim = random.percent(self.percent) && self.executions > 0;
+        self.executions += 1;
+        // (The main thread is number 0.)
+        self.victim = victim.then(|| (1 + random.below(3), random.below(100)));
+    }
+
+    /// Whether this thread does not go on.
+    fn is_stopped(&self, task: TaskId) -> bool {
+        self.victim == Some((task.into(), 0))
+    }
+
+    /// This thread goes on.
+    fn step(&mut self, task: TaskId) {
+        if let Some((victim, steps @ 1..)) = &mut self.victim
+            && *victim == usize::from(task)
+        {
+            *steps -= 1;
+            self.count.fetch_add(usize::from(*steps == 0), Relaxed);
+        }
+    }
+}
+
+/// A scheduler that stops one thread, at times: it goes on when nobody else can.
+#[derive(Debug)]
+struct Stopping<S> {
+    inner: S,
+    stops: Stops,
+}
+
+impl<S: Scheduler> Scheduler for Stopping<S> {
+    fn new_execution(&mut self) -> Option<Schedule> {
+        self.stops.draw();
+        self.inner.new_execution()
+    }
+
+    fn next_task(
+        &mut self,
+        runnable: &[&Task],
+        current: Option<TaskId>,
+        is_yielding: bool,
+    ) -> Option<TaskId> {
+        let others = runnable.iter().copied();
+        let others = others.filter(|task| !self.stops.is_stopped(task.id()));
+        let others: Vec<&Task> = others.collect();
+        let runnable = if others.is_empty() { runnable } else { &others };
+        let next = self.inner.next_task(runnable, current, is_yielding);
+        next.inspect(|next| self.stops.step(*next))
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.inner.next_u64()
+    }
+}
+
 thread_local! {
     /// What this thread is at, to be told if it fails.
-    static CURRENT: Cell<Option<(Order, u64, usize)>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<(&'static str, u64, usize)>> = const { Cell::new(None) };
 }
 
 /// Makes deaths silent, and lets failures say how they can be repeated.
@@ -256,13 +284,9 @@ fn print_only_failures() {
             let cause = info.payload();
             let text = cause.downcast_ref::<String>().map(String::as_str);
             let text = text.or(cause.downcast_ref::<&str>().copied());
-            let (Some(text), Some((order, seed, execution))) = (text, CURRENT.get()) else {
+            let (Some(text), Some((test, seed, execution))) = (text, CURRENT.get()) else {
                 // The death of a thread, which is no failure.
                 return;
-            };
-            let test = match order {
-                Order::Random => "in_random_order",
-                Order::Priorities => "by_priorities",
             };
             let place: &dyn Display = match info.location() {
                 Some(place) => place,

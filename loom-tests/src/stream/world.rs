@@ -10,11 +10,8 @@ use forkmap::model::stream::switch::{self, Generations};
 use forkmap::model::{Access, Word};
 use loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-/// What one record says, not 0.
-pub type Digit = u64;
-
-/// Everything that was ever said, in its order: the last digit is the last one of this number in base 16.
-pub type History = u64;
+use super::digits::History;
+pub(super) use super::digits::Replica;
 
 /// Sizes of a world.
 #[derive(Debug, Clone, Copy)]
@@ -153,12 +150,34 @@ impl World {
     }
 
     /// Writes generation `id`, which has no name yet.
-    pub(super) fn build(&self, id: u64, previous: u64, dump: History) -> Generation<'_> {
+    pub(super) fn build(
+        &self,
+        id: u64,
+        previous: &Generation<'_>,
+        dump: &Replica,
+        _changes: &[u8],
+    ) -> Generation<'_> {
         let stored = self.stored(id);
         // Relaxed: whatever leads to it must release them.
-        stored.previous.store(previous, Relaxed);
-        stored.dump.store(dump, Relaxed);
+        stored.previous.store(previous.id, Relaxed);
+        stored.dump.store(dump.history, Relaxed);
         self.files(Access::ReadWrite).generation(id)
+    }
+
+    /// A hint, which no model needs: logs have one size.
+    pub(super) fn want(&self, _log: &Log<'_>, _changes: &[u8]) {}
+
+    /// Whether somebody is elected behind this log while a builder waits: not at all, here.
+    pub(super) fn is_elected_soon(&self, log: &Log<'_>) -> bool {
+        log.next_generation() != 0
+    }
+
+    /// The models clean up by themselves: see [`clean`](Self::clean).
+    pub(super) fn clean_all(&self) {}
+
+    /// Whether the control's name was taken away by somebody who has not said so: nobody is killed there.
+    pub(super) fn has_lost_its_name(&self) -> bool {
+        false
     }
 }
 
@@ -176,7 +195,10 @@ impl<'a> Files<'a> {
         Generation {
             id,
             previous: stored.previous.load(Relaxed),
-            dump: stored.dump.load(Relaxed),
+            dump: Replica {
+                history: stored.dump.load(Relaxed),
+                words: self.world.shape.payload,
+            },
             log: Log::new(&stored.log, self.access),
         }
     }
@@ -209,11 +231,11 @@ impl<'a> Generations for Files<'a> {
 }
 
 /// An open generation.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Generation<'a> {
     pub(super) id: u64,
     pub(super) previous: u64,
-    pub(super) dump: History,
+    pub(super) dump: Replica,
     pub(super) log: Log<'a>,
 }
 
