@@ -182,6 +182,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Watch<K, V> {
     /// # Errors
     /// [`StreamError::Decode`] for one change that this program cannot decode: the next call goes on behind it. Else
     /// any [`StreamError`].
+    #[expect(clippy::type_complexity, reason = "an event or none, and an error")]
     pub fn next_within(
         &mut self,
         timeout: Duration,

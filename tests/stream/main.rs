@@ -23,3 +23,4 @@ mod reentry;
 mod samples;
 mod threads;
 mod waiting;
+mod watch;
