@@ -102,6 +102,15 @@ impl Segment {
         Some(place.beside(&suffix(instance(self.header()), id)))
     }
 
+    /// Gives this companion its name, in the very directory in which its owner stands. `false`, and no
+    /// name, if that does not stand where this process looks for it.
+    pub(crate) fn publish_beside(&self, owner: &Self) -> Result<bool, CreateError> {
+        match (&self.place, &owner.place) {
+            (Some(place), Some(of)) => os::publish_beside(&self.backing, place, &owner.backing, of),
+            _ => Ok(true),
+        }
+    }
+
     /// Holds this companion until [`let_go`](Self::let_go).
     pub(crate) fn hold(&self) -> Result<(), CreateError> {
         os::hold(&self.backing)

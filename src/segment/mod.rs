@@ -325,9 +325,9 @@ impl Segment {
     }
 
     /// Takes the name away from this segment, and tells whether it had it.
-    pub(crate) fn unlink_this(&self) -> Result<bool, UnlinkError> {
+    pub(crate) fn unlink_this(&self, patience: Duration) -> Result<bool, UnlinkError> {
         match &self.place {
-            Some(place) => os::unlink_own(place, &self.options, &self.backing, UNLINK_PATIENCE),
+            Some(place) => os::unlink_own(place, &self.options, &self.backing, patience),
             None => Ok(false),
         }
     }
@@ -356,11 +356,13 @@ impl Segment {
     /// Lock-free while there is room: each further turn means that another process has created or
     /// removed the segment in between.
     ///
-    /// With what `prepare` made, if it was created.
+    /// With what `prepare` made, if it was created. With that it takes so many `bytes`: rivals may hold as
+    /// many.
     pub(crate) fn open_or_create<T>(
         name: &str,
         options: &SegmentOptions,
         plan: &Plan,
+        bytes: u64,
         prepare: impl Fn(&Self) -> Result<T, CreateError>,
     ) -> Result<(Self, Option<T>), OpenOrCreateError> {
         let mut rivals = Rivals::new();
@@ -371,7 +373,7 @@ impl Segment {
             }
             match Self::create(name, options, plan, &prepare) {
                 Err(CreateError::AlreadyExists { .. }) => {}
-                Err(CreateError::NoSpace { free, .. }) if rivals.wait(free, plan.bytes) => {}
+                Err(CreateError::NoSpace { free, .. }) if rivals.wait(free, bytes) => {}
                 created => return Ok(created.map(|(segment, made)| (segment, Some(made)))?),
             }
         }
@@ -435,10 +437,12 @@ impl Segment {
         }
     }
 
-    /// How a segment that belongs to this one is created and opened: as this one was, and with its mode.
+    /// How a segment that belongs to this one is created and opened: as this one was, and with its mode
+    /// and its group.
     pub(crate) fn companion_options(&self) -> SegmentOptions {
         SegmentOptions {
             mode: self.backing.mode() & 0o066 | 0o600,
+            group: Some(self.backing.group()),
             participants: None,
             unlink_on_drop: false,
             ..self.options.clone()
@@ -468,10 +472,16 @@ impl Segment {
             .is_none_or(|place| self.backing.is_current(place))
     }
 
-    /// Whether its name was taken away, or is another segment's.
+    /// Whether it had a name and has none any more, wherever one looks from.
     pub(crate) fn has_lost_its_name(&self) -> bool {
-        let place = self.place.as_ref();
-        place.is_some_and(|place| self.backing.has_lost(place))
+        self.place.is_some() && self.backing.has_lost()
+    }
+
+    /// Whether it has a name, and not where this process looks for it: another directory stands there, in
+    /// the root or the mount namespace of this process perhaps, or it was moved. (Or it has none, and that
+    /// cannot be told.)
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        !self.is_current() && !self.has_lost_its_name()
     }
 
     /// Detaches, and tells whether taking the name away went well, if that was to be done.

@@ -28,6 +28,8 @@ use crate::raw::participants::MOST;
 /// | [`hash_seed`](Self::hash_seed) | random for each segment |
 /// | [`participants`](Self::participants) | 256; 128 for a [`SharedHashMap`](crate::SharedHashMap) |
 /// | [`capacity`](Self::capacity) | 1,024 entries |
+/// | `log_bytes`, of a [`StreamDict`](crate::StreamDict) | 65,536 |
+/// | `budget`, of a [`StreamDict`](crate::StreamDict) | no limit |
 /// | `key_bytes`, of a map with keys that vary in length | 256 |
 /// | `value_bytes`, of a map with values that vary in length | 1,024 |
 #[derive(Debug, Clone)]
@@ -47,6 +49,12 @@ pub struct Options<T> {
 pub(crate) struct SegmentOptions {
     pub(crate) dir: PathBuf,
     pub(crate) mode: u32,
+    /// The group that a new file is given to, where this process may; `None`: as the system has it.
+    #[cfg_attr(
+        any(not(target_os = "linux"), feature = "portable"),
+        expect(dead_code, reason = "the portable backend gives nothing away")
+    )]
+    pub(crate) group: Option<u32>,
     pub(crate) owners: Vec<u32>,
     pub(crate) read_only: bool,
     pub(crate) unlink_on_drop: bool,
@@ -82,6 +90,7 @@ impl Default for SegmentOptions {
         Self {
             dir: PathBuf::from(super::DEFAULT_DIR),
             mode: 0o600,
+            group: None,
             owners: Vec::new(),
             read_only: false,
             unlink_on_drop: false,
@@ -112,12 +121,20 @@ impl<T> Options<T> {
     ///
     /// Take a directory on a disk for a segment that survives a reboot, or one on a tmpfs of your
     /// own for more room, or for other rights, than `/dev/shm` gives. It must exist.
+    ///
+    /// A [`StreamDict`](crate::StreamDict) on a disk survives no power cut: it is not written out in any
+    /// order. Whatever it seems to hold then, unlink it and create it anew.
     pub fn dir(&mut self, dir: impl Into<PathBuf>) -> &mut Self {
         self.segment.dir = dir.into();
         self
     }
 
     /// The permission bits of a new segment: `0o600` plus any of `0o066`. The umask does not narrow them.
+    ///
+    /// The files that belong to a [`StreamDict`](crate::StreamDict) get the same bits, whoever makes them, and
+    /// its group, if that one may give it to them: as root, or as one of the group. If not, they have the group
+    /// of that one's own, and the bits of the group are for that. (In a directory with the setgid bit they have
+    /// the group of the directory.)
     ///
     /// Another user who is let in by these bits must also say
     /// [`allow_owner`](Self::allow_owner), because a segment can lie to those who open it.
@@ -180,6 +197,13 @@ impl<T> Options<T> {
     ///   [`Once`](crate::Once). Operations on values need none. 256 unless set.
     /// - with a [`SharedHashMap`](crate::SharedHashMap), each *thread* that changes the map. Each takes room
     ///   for a key and a value more. 128 unless set.
+    /// - with a [`StreamDict`](crate::StreamDict), a process that has it open for writing: it takes a place as
+    ///   soon as it opens it, so that [`status`](crate::StreamDict::status) lists it, and needs it to begin a
+    ///   generation. 256 unless set. One that opens it with `read_only(true)` takes none.
+    ///
+    ///   When all places are taken, opening still goes well, and reading, and changing until the log is full;
+    ///   then a change is [`ParticipantError::TooMany`](crate::ParticipantError::TooMany), unless somebody else
+    ///   begins the next generation. So let those who only read open it read-only.
     ///
     /// It gets one by itself (for each attachment that it uses so), and its place is free again when it ends,
     /// however it ends.

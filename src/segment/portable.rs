@@ -63,8 +63,14 @@ impl Backing {
         &self.header
     }
 
-    pub(crate) fn has_lost(&self, place: &Place) -> bool {
-        !self.is_current(place)
+    /// As [`mode`](Self::mode): nobody can choose it.
+    pub(crate) fn group(&self) -> u32 {
+        rustix::process::getegid().as_raw()
+    }
+
+    /// Not to be told here, where nothing has companions.
+    pub(crate) fn has_lost(&self) -> bool {
+        false
     }
 
     pub(crate) fn is_current(&self, place: &Place) -> bool {
@@ -165,6 +171,16 @@ pub(crate) fn publish(backing: &Backing, _: &Place) -> Result<(), CreateError> {
     // the whole header, and all that was written behind it until now.
     words_of(&backing.shared)[0].store(backing.header.magic, Ordering::Release);
     Ok(())
+}
+
+/// There are no companions here.
+pub(crate) fn publish_beside(
+    backing: &Backing,
+    place: &Place,
+    _: &Backing,
+    _: &Place,
+) -> Result<bool, CreateError> {
+    publish(backing, place).map(|()| true)
 }
 
 /// As [`publish`]: the name was taken away from others before.

@@ -31,6 +31,11 @@ pub(crate) mod sealed {
         /// What a new segment is to be.
         fn plan(options: &Options<Self>) -> Result<Plan, CreateError>;
 
+        /// Bytes of a new one, with all that belongs to it.
+        fn whole(plan: &Plan) -> u64 {
+            plan.bytes
+        }
+
         /// Makes that, and whatever else is to be done before anybody can see the segment.
         fn begin(options: &Options<Self>, segment: &Segment) -> Result<Self::Company, CreateError>;
 
@@ -102,7 +107,8 @@ impl<T: Structure> Options<T> {
         let plan = T::plan(self)?;
         let begin = |segment: &Segment| T::begin(self, segment);
         loop {
-            let segment = Segment::open_or_create(name, &self.segment, &plan, begin)?;
+            let bytes = T::whole(&plan);
+            let segment = Segment::open_or_create(name, &self.segment, &plan, bytes, begin)?;
             match segment {
                 (segment, Some(company)) => return Ok(T::new(segment, company)),
                 (segment, None) => match T::attach(self, segment) {

@@ -1,5 +1,7 @@
 //! What can go wrong with a `StreamDict` that is attached.
 
+use std::path::PathBuf;
+
 use crate::error::{CodecError, CreateError, OpenError, ParticipantError, UnlinkError};
 use crate::raw::stream::log::Damaged;
 use crate::stream::generation::{BuildError, NameError};
@@ -59,6 +61,16 @@ pub enum StreamError {
         "the file of the current generation is gone: somebody has removed it; unlink the dictionary and create it anew"
     )]
     Gone,
+    /// The dictionary has its name, and not where this process looks for it: another directory or file
+    /// stands there now, perhaps only for this process (`chroot`, a mount namespace), or it was moved.
+    /// Nobody else is concerned; and this handle works again when the dictionary stands there again.
+    #[error(
+        "the dictionary does not stand at {} any more, as this process sees it: its directory or its file was moved, or another one is mounted over it; open it again where it stands now, or let it be seen here again", path.display()
+    )]
+    Elsewhere {
+        /// Where it stood.
+        path: PathBuf,
+    },
     /// A generation could not be opened.
     #[error("the current generation could not be opened: {0}")]
     Open(#[source] OpenError),
@@ -92,6 +104,7 @@ impl From<NameError> for StreamError {
         match error {
             NameError::Open(error) => Self::Open(error),
             NameError::Create(error) => Self::Create(error),
+            NameError::Elsewhere(path) => Self::Elsewhere { path },
         }
     }
 }

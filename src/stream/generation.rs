@@ -5,6 +5,7 @@
 //! body:     log | checksum of the dump | dump
 //! ```
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
@@ -290,6 +291,23 @@ pub(super) struct Names<'a> {
 pub(super) enum NameError {
     Open(OpenError),
     Create(CreateError),
+    /// The dictionary does not stand where this process looks for it.
+    Elsewhere(PathBuf),
+}
+
+impl Names<'_> {
+    /// Fails if the dictionary has its name, and not where this process looks for it. Then neither are its
+    /// generations there, nor is this the place to name one.
+    pub(super) fn check_place(&self) -> Result<(), NameError> {
+        match !control_of(self.control).is_unlinked() && self.control.is_elsewhere() {
+            true => Err(self.elsewhere()),
+            false => Ok(()),
+        }
+    }
+
+    fn elsewhere(&self) -> NameError {
+        NameError::Elsewhere(self.control.path().unwrap_or_default())
+    }
 }
 
 impl switch::Generations for Names<'_> {
@@ -297,7 +315,11 @@ impl switch::Generations for Names<'_> {
     type Error = NameError;
 
     fn open(&self, id: u64) -> Result<Option<Generation>, NameError> {
-        Generation::open(self.control, self.identity, id).map_err(NameError::Open)
+        let found = Generation::open(self.control, self.identity, id).map_err(NameError::Open)?;
+        if found.is_none() {
+            self.check_place()?;
+        }
+        Ok(found)
     }
 
     fn unlink(&self, id: u64) {
@@ -307,13 +329,19 @@ impl switch::Generations for Names<'_> {
     }
 
     fn link(&self, generation: &Generation) -> Result<(), NameError> {
-        generation.segment().publish().map_err(NameError::Create)?;
+        let published = generation.segment().publish_beside(self.control);
+        let is_named = published.map_err(NameError::Create)?;
+        let control = control_of(self.control);
         // Who takes the name of the control away says so there as well; but it may have been killed in
-        // between, or have replaced the file without looking at it.
+        // between, or have replaced the file without looking at it. (That the name leads nowhere says
+        // nothing of the kind: where a name leads may be this process's own affair.)
         if self.control.has_lost_its_name() {
-            control_of(self.control).unlink();
+            control.unlink();
         }
-        Ok(())
+        match is_named || control.is_unlinked() {
+            true => Ok(()),
+            false => Err(self.elsewhere()),
+        }
     }
 }
 

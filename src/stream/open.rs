@@ -3,11 +3,12 @@
 use std::borrow::Borrow;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use super::budget::Budget;
 use super::context;
 use super::error::StreamError;
-use super::generation::{BuildError, Facts, Generation, control_of};
+use super::generation::{self, BuildError, Facts, Generation, control_of};
 use super::replica::Replica;
 use super::state::State;
 use super::transaction::Transaction;
@@ -17,7 +18,9 @@ use crate::identity::{Identity, Kind};
 use crate::raw::layout;
 use crate::raw::stream::control::Control;
 use crate::raw::stream::log;
-use crate::segment::{Options, Place, Plan, Segment, SegmentOptions, companions, sealed};
+use crate::segment::{
+    Options, Place, Plan, Segment, SegmentOptions, UNLINK_PATIENCE, companions, sealed,
+};
 use crate::stored::Stored;
 
 /// Bytes of a log at least, unless the options say otherwise.
@@ -205,6 +208,12 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for StreamDict<K,
         })
     }
 
+    fn whole(plan: &Plan) -> u64 {
+        let [log_bytes, ..] = plan.geometry;
+        let first = generation::segment_bytes(log::HEAD_WORDS as u64 + log_bytes / 8, 0);
+        plan.bytes + first.unwrap_or(0)
+    }
+
     fn begin(options: &Options<Self>, segment: &Segment) -> Result<First<V>, CreateError> {
         First::new(segment, Self::identity(options), Replica::default())
     }
@@ -241,6 +250,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for StreamDict<K,
                 let path = segment.path().unwrap_or_default();
                 return Err(OpenError::NotFound { path });
             }
+            Err(StreamError::Elsewhere { path }) => return Err(OpenError::NotFound { path }),
             Err(StreamError::Open(error)) => return Err(error),
             Err(StreamError::Gone) => {
                 return damaged("the file of its current generation is gone");
@@ -348,11 +358,17 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     }
 }
 
-/// Takes the name away from a dictionary, if it still has it, and removes its generations.
+/// Takes the name away from a dictionary, if it still has it, and removes its generations. Waits a while
+/// for somebody else who is at that.
 pub(super) fn unlink(control: &Segment) -> Result<bool, UnlinkError> {
+    unlink_within(control, UNLINK_PATIENCE)
+}
+
+/// The same, with that much patience.
+pub(super) fn unlink_within(control: &Segment, patience: Duration) -> Result<bool, UnlinkError> {
     // In this order: from here on nobody finds it; from the second line on nobody names a generation, or
     // removes its name again; and what was named before that is found in the directory.
-    let unlinked = control.unlink_this()?;
+    let unlinked = control.unlink_this(patience)?;
     if unlinked {
         control_of(control).unlink();
         let _ = companions::remove_all(control);

@@ -367,6 +367,7 @@ impl<V: Stored + ?Sized> State<V> {
         if cx.control.is_unlinked() || cx.segment.has_lost_its_name() {
             return Err(StreamError::Unlinked);
         }
+        cx.names().check_place()?;
         cx.clean_all();
         cx.slot()?;
         let log = self.generation.log();

@@ -56,6 +56,8 @@ mod streams_killed;
 #[cfg(not(feature = "portable"))]
 mod streams_names;
 #[cfg(not(feature = "portable"))]
+mod streams_places;
+#[cfg(not(feature = "portable"))]
 mod streams_read;
 #[cfg(not(feature = "portable"))]
 mod streams_readers;
@@ -101,6 +103,7 @@ fn main() -> ExitCode {
             streams_full::ROLES,
             streams_killed::ROLES,
             streams_names::ROLES,
+            streams_places::ROLES,
             streams_read::ROLES,
             streams_readers::ROLES,
             streams_stepping::ROLES,
@@ -131,6 +134,7 @@ fn main() -> ExitCode {
             streams_full::tests(),
             streams_killed::tests(),
             streams_names::tests(),
+            streams_places::tests(),
             streams_read::tests(),
             streams_readers::tests(),
             streams_stepping::tests(),

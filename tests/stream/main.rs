@@ -19,6 +19,7 @@ mod model;
 mod operations;
 mod order;
 mod panics;
+mod places;
 mod reentry;
 mod samples;
 mod threads;

@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Gid, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::{Backing, Mapping, SegmentFd, memory, unlink};
+use super::{Backing, Mapping, SegmentFd, inode_in, memory, unlink};
 use crate::error::{CreateError, ReplaceError, UnlinkError};
 use crate::raw::header::Header;
 use crate::segment::UNLINK_PATIENCE;
@@ -84,7 +84,7 @@ pub(crate) fn build(
 }
 
 impl Blank {
-    /// Reserves the pages of a new file, and sets its mode.
+    /// Reserves the pages of a new file, and sets its group and its mode.
     fn new(
         fd: OwnedFd,
         dir: Option<&Path>,
@@ -93,6 +93,9 @@ impl Blank {
     ) -> Result<Self, CreateError> {
         reserve(fd.as_fd(), dir, bytes)?;
         let place = dir.map_or_else(|| "memory".to_owned(), |dir| dir.display().to_string());
+        if let Some(group) = options.group {
+            give(fd.as_fd(), group);
+        }
         // After the open, because the umask takes bits away from the mode given there.
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(options.mode))
             .map_err(|errno| os_create_error("fchmod", place.clone(), errno))?;
@@ -125,7 +128,15 @@ impl Blank {
             mapping,
             header: *header,
             mode: stat.st_mode & 0o777,
+            group: stat.st_gid,
         })
+    }
+}
+
+/// Gives a new file to that group, if this process may: if it is root, or one of the group.
+fn give(fd: BorrowedFd<'_>, group: u32) {
+    if rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_gid != group) {
+        let _ = rustix::fs::fchown(fd, None, Some(Gid::from_raw(group)));
     }
 }
 
@@ -196,10 +207,47 @@ pub(crate) fn publish_over(
 
 /// Gives a complete file its name, if that is free.
 pub(crate) fn publish(backing: &Backing, place: &Place) -> Result<(), CreateError> {
+    link(backing, place, CWD, &place.path())
+}
+
+/// Gives a complete file its name beside `owner`, which is to have the name `of`: in the very directory
+/// in which that stands. `false`, and no name, if it does not stand there as this process sees it.
+pub(crate) fn publish_beside(
+    backing: &Backing,
+    place: &Place,
+    owner: &Backing,
+    of: &Place,
+) -> Result<bool, CreateError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = retry_on_intr(|| rustix::fs::open(of.dir(), flags, Mode::empty()));
+    let looked = opened.and_then(|dir| {
+        let found = inode_in(dir.as_fd(), Path::new(of.name()))?;
+        Ok((dir, found))
+    });
+    match looked {
+        Ok((dir, found)) if found == owner.fd.inode => {
+            link(backing, place, dir.as_fd(), Path::new(place.name())).map(|()| true)
+        }
+        Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(Errno::ACCESS | Errno::PERM) => Err(CreateError::PermissionDenied { path: of.path() }),
+        Err(errno) => {
+            let place = of.path().display().to_string();
+            Err(os_create_error("open(O_PATH) or stat", place, errno))
+        }
+    }
+}
+
+/// Gives a complete file its name, by way of `name` in `dir`.
+fn link(
+    backing: &Backing,
+    place: &Place,
+    dir: BorrowedFd<'_>,
+    name: &Path,
+) -> Result<(), CreateError> {
     let path = place.path();
     // Of this thread: it may have descriptors of its own, and the main thread may have ended.
     let source = format!("/proc/thread-self/fd/{}", backing.as_fd().as_raw_fd());
-    rustix::fs::linkat(CWD, &source, CWD, &path, AtFlags::SYMLINK_FOLLOW).map_err(|errno| {
+    rustix::fs::linkat(CWD, &source, dir, name, AtFlags::SYMLINK_FOLLOW).map_err(|errno| {
         match errno {
             Errno::EXIST => CreateError::AlreadyExists { path },
             Errno::ACCESS | Errno::PERM => CreateError::PermissionDenied { path },

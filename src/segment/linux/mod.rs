@@ -25,7 +25,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 pub(crate) use self::create::{
-    Blank, anonymous, blank, build, build as build_over, publish, publish_over,
+    Blank, anonymous, blank, build, build as build_over, publish, publish_beside, publish_over,
 };
 pub(crate) use self::membership::Lease;
 pub(super) use self::membership::Memberships;
@@ -48,6 +48,7 @@ pub(crate) struct Backing {
     mapping: Mapping,
     header: Header,
     mode: u32,
+    group: u32,
 }
 
 impl Backing {
@@ -65,16 +66,21 @@ impl Backing {
         self.mode
     }
 
+    /// The group that its file belonged to when it was attached.
+    pub(crate) fn group(&self) -> u32 {
+        self.group
+    }
+
     pub(super) fn fd(&self) -> &SegmentFd {
         &self.fd
     }
 
-    /// Whether the name leads nowhere, or to another segment. (Not if that cannot be told.)
-    pub(crate) fn has_lost(&self, place: &Place) -> bool {
-        match inode_at(&place.path()) {
-            Ok(inode) => inode != self.fd.inode,
-            Err(errno) => errno == Errno::NOENT,
-        }
+    /// Whether no name leads to it any more: then none ever will. (Not if that cannot be told.)
+    ///
+    /// The file itself is asked, not its path: where that leads may be this process's own affair.
+    pub(crate) fn has_lost(&self) -> bool {
+        rustix::fs::fstat(&self.fd)
+            .is_ok_and(|stat| inode(&stat) == self.fd.inode && stat.st_nlink == 0)
     }
 
     /// Whether the name leads to this very segment.
@@ -192,5 +198,9 @@ fn inode(stat: &Stat) -> Inode {
 }
 
 fn inode_at(path: &Path) -> Result<Inode, Errno> {
-    rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map(|stat| inode(&stat))
+    inode_in(CWD, path)
+}
+
+fn inode_in(dir: BorrowedFd<'_>, path: &Path) -> Result<Inode, Errno> {
+    rustix::fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW).map(|stat| inode(&stat))
 }

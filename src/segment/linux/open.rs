@@ -90,6 +90,7 @@ fn attach(
         mapping,
         header,
         mode: stat.st_mode & 0o777,
+        group: stat.st_gid,
     })
 }
 

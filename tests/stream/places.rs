@@ -1,0 +1,217 @@
+//! Dictionaries that do not stand where they stood: moved, or another directory in front of them.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use forkmap::{CreateError, Options, StreamDict, StreamError};
+
+use crate::damage::{FIRST_LINK, LOG};
+use crate::samples::{Place, texts};
+
+type Texts = StreamDict<str, str>;
+
+const NOTHING: Vec<String> = Vec::new();
+
+/// A directory that can be moved, and what is in it.
+struct Movable {
+    place: Place,
+    options: Options<Texts>,
+}
+
+impl Movable {
+    /// With a dictionary in it whose log is full after a few changes.
+    fn new() -> (Self, Texts) {
+        let place = Place::new();
+        let mut options = Texts::options();
+        options.dir(place.path().join("app")).participants(8);
+        fs::create_dir(place.path().join("app")).unwrap();
+        let dict = options.log_bytes(64).create("dict").unwrap();
+        (Self { place, options }, dict)
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.place.path().join("app")
+    }
+
+    fn away(&self) {
+        fs::rename(self.dir(), self.place.path().join("away")).unwrap();
+    }
+
+    fn back(&self) {
+        fs::rename(self.place.path().join("away"), self.dir()).unwrap();
+    }
+
+    fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.dir()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    /// Ends the log, in which nothing may be, as somebody does who is stopped then.
+    fn seal(&self) {
+        let files = self.files();
+        let generation = files.iter().find(|name| *name != "dict").unwrap();
+        let file = OpenOptions::new()
+            .write(true)
+            .open(self.dir().join(generation));
+        let sealed = u64::MAX.to_le_bytes();
+        file.unwrap()
+            .write_all_at(&sealed, (LOG + FIRST_LINK) as u64)
+            .unwrap();
+    }
+
+    /// Everybody can read, and write for as many generations as he likes.
+    #[track_caller]
+    fn check(&self, handles: &[&Texts], expected: &str) {
+        let newcomer = self.options.open("dict").unwrap();
+        for dict in handles.iter().copied().chain([&newcomer]) {
+            assert_eq!(texts(dict), expected);
+            for n in 0..20 {
+                dict.set("z", &n.to_string()).unwrap();
+            }
+            dict.remove("z").unwrap();
+            assert!(dict.is_current());
+        }
+        assert_eq!(self.files().len(), 2, "{:?}", self.files());
+    }
+}
+
+/// Changes something until that fails, as it must when the log is full.
+#[track_caller]
+fn fails(dict: &Texts) -> StreamError {
+    let mut failed = (0..20).filter_map(|n| dict.set("a", &n.to_string()).err());
+    failed.next().expect("there is no way on")
+}
+
+#[track_caller]
+fn is_elsewhere(error: StreamError, movable: &Movable) {
+    let StreamError::Elsewhere { path } = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(*path, movable.dir().join("dict"));
+    assert!(
+        error
+            .to_string()
+            .contains("; open it again where it stands")
+    );
+}
+
+/// The last change that went well.
+#[track_caller]
+fn now(dict: &Texts) -> String {
+    format!("a={}", dict.get("a").unwrap().unwrap())
+}
+
+#[test]
+fn another_directory_in_front_of_a_dictionary_is_nobody_elses_affair() {
+    let (movable, one) = Movable::new();
+    let bystander = movable.options.open("dict").unwrap();
+    one.set("a", "0").unwrap();
+    movable.away();
+    fs::create_dir(movable.dir()).unwrap();
+    is_elsewhere(fails(&one), &movable);
+    is_elsewhere(one.dump().unwrap_err(), &movable);
+    assert_eq!(movable.files(), NOTHING);
+    assert!(!one.is_current());
+    let last = now(&one);
+    fs::remove_dir(movable.dir()).unwrap();
+    movable.back();
+    movable.check(&[&bystander, &one], &last);
+}
+
+#[test]
+fn who_has_to_begin_a_generation_in_another_directory_begins_none() {
+    let (movable, one) = Movable::new();
+    let bystander = movable.options.open("dict").unwrap();
+    movable.seal();
+    movable.away();
+    fs::create_dir(movable.dir()).unwrap();
+    for _ in 0..3 {
+        is_elsewhere(one.set("a", "1").unwrap_err(), &movable);
+        is_elsewhere(one.dump().unwrap_err(), &movable);
+    }
+    assert_eq!(movable.files(), NOTHING);
+    assert_eq!(texts(&one), "");
+    fs::remove_dir(movable.dir()).unwrap();
+    movable.back();
+    movable.check(&[&bystander, &one], "");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_nobody_elses_affair() {
+    let (movable, one) = Movable::new();
+    let bystander = movable.options.open("dict").unwrap();
+    one.set("a", "0").unwrap();
+    movable.away();
+    match fails(&one) {
+        StreamError::Create(CreateError::NoDirectory { dir }) => assert_eq!(dir, movable.dir()),
+        error => is_elsewhere(error, &movable),
+    }
+    let last = now(&one);
+    movable.back();
+    movable.check(&[&bystander, &one], &last);
+}
+
+#[test]
+fn a_dictionary_that_is_moved_for_a_moment_goes_on() {
+    let (movable, one) = Movable::new();
+    let bystander = movable.options.open("dict").unwrap();
+    one.set("a", "0").unwrap();
+    let (here, there) = (movable.dir().join("dict"), movable.dir().join("dict-away"));
+    fs::rename(&here, &there).unwrap();
+    is_elsewhere(fails(&one), &movable);
+    let last = now(&one);
+    fs::rename(&there, &here).unwrap();
+    movable.check(&[&bystander, &one], &last);
+}
+
+#[test]
+fn a_dictionary_that_was_moved_lets_the_next_one_of_its_name_alone() {
+    let (movable, one) = Movable::new();
+    let (here, there) = (movable.dir().join("dict"), movable.dir().join("dict-away"));
+    fs::rename(&here, &there).unwrap();
+    let next = movable.options.create("dict").unwrap();
+    next.set("b", "1").unwrap();
+    is_elsewhere(fails(&one), &movable);
+    is_elsewhere(one.dump().unwrap_err(), &movable);
+    fs::remove_file(&there).unwrap();
+    movable.check(&[&next], "b=1");
+    assert!(matches!(one.dump(), Err(StreamError::Unlinked)));
+}
+
+#[test]
+fn who_looks_in_another_directory_for_the_next_generation_is_told() {
+    let (movable, one) = Movable::new();
+    let reader = movable
+        .options
+        .clone()
+        .read_only(true)
+        .open("dict")
+        .unwrap();
+    let writer = movable.options.open("dict").unwrap();
+    for n in 0..20 {
+        one.set("a", &n.to_string()).unwrap();
+    }
+    movable.away();
+    fs::create_dir(movable.dir()).unwrap();
+    is_elsewhere(reader.get("a").unwrap_err(), &movable);
+    is_elsewhere(writer.get("a").unwrap_err(), &movable);
+    is_elsewhere(writer.set("a", "b").unwrap_err(), &movable);
+    assert!(movable.options.open("dict").is_err());
+    fs::remove_dir(movable.dir()).unwrap();
+    movable.back();
+    assert_eq!(texts(&reader), "a=19");
+    movable.check(&[&writer, &one], "a=19");
+}
+
+#[test]
+fn one_that_another_file_has_taken_the_place_of_is_unlinked() {
+    let (movable, one) = Movable::new();
+    let bystander = movable.options.open("dict").unwrap();
+    let other = movable.options.create("other").unwrap();
+    fs::rename(movable.dir().join("other"), movable.dir().join("dict")).unwrap();
+    assert!(matches!(fails(&one), StreamError::Unlinked));
+    assert!(matches!(bystander.dump(), Err(StreamError::Unlinked)));
+    drop(other);
+}
