@@ -10,7 +10,7 @@ use super::view::{encoded_key, encoded_value, key_of, value_of};
 use crate::stored::Stored;
 
 /// Changes that are to happen at once, with what was there before them: see
-/// [`StreamDict::transaction`].
+/// [`StreamDict::transaction`](super::StreamDict::transaction).
 pub struct Transaction<'a, K: ?Sized, V: Stored + ?Sized> {
     /// With the changes so far.
     replica: &'a mut Replica<V>,

@@ -194,7 +194,7 @@ fn as_much_fits_whatever_came_before() {
             look();
             need.is_some()
         };
-        (0..).position(|n| set(n)).unwrap()
+        (0..).position(&mut set).unwrap()
     };
     let most = fill(&[]);
     assert!((230..256).contains(&most), "{most}");

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -171,7 +171,7 @@ fn who_looks_does_not_wait_for_a_transaction_that_gets_nowhere() {
     let rival = place.open::<str, u64>();
     let seen = AtomicBool::new(false);
     let was_seen = || seen.load(SeqCst);
-    let (tried, rivalled) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (tried, rivalled) = (AtomicBool::new(false), AtomicU32::new(0));
     thread::scope(|scope| {
         scope.spawn(|| {
             let done = dict.transaction(|tx| {

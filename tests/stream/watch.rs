@@ -123,7 +123,7 @@ fn one_key_or_those_that_begin_alike() {
     let keys = ["net", "net/a", "ne", "network", "disk", "net/b"];
     for (key, n) in keys.into_iter().zip(0..) {
         dict.set(key, &n).unwrap();
-        let told = watches.each_mut().map(|watch| changes(watch));
+        let told = watches.each_mut().map(changes);
         let expected = |is_told: bool| Vec::from_iter(is_told.then(|| inserted(key, n)));
         let begins = ["net", "net/", ""].map(|prefix| key.starts_with(prefix));
         assert_eq!(told[0], expected(key == "net"));
