@@ -35,7 +35,7 @@ use crate::error::UnlinkError;
 use crate::identity::Identity;
 use crate::per_process::PerProcess;
 use crate::raw::bell;
-use crate::segment::{Segment, attachment};
+use crate::segment::{Segment, UNLINK_PATIENCE, attachment};
 use crate::stored::Stored;
 use crate::sync::Access;
 
@@ -283,9 +283,9 @@ impl<V: Stored + ?Sized> Shared<V> {
 }
 
 impl<V: Stored + ?Sized> Shared<V> {
-    fn unlink_if_due(&mut self) -> Result<(), UnlinkError> {
+    fn unlink_if_due(&mut self, patience: Duration) -> Result<(), UnlinkError> {
         match self.segment.take_unlinker() {
-            true => open::unlink(&self.segment).map(drop),
+            true => open::unlink(&self.segment, patience).map(drop),
             false => Ok(()),
         }
     }
@@ -293,8 +293,8 @@ impl<V: Stored + ?Sized> Shared<V> {
 
 impl<V: Stored + ?Sized> Drop for Shared<V> {
     fn drop(&mut self) {
-        // A destructor has nobody to tell.
-        let _ = self.unlink_if_due();
+        // A destructor has nobody to tell, and waits for nobody.
+        let _ = self.unlink_if_due(Duration::ZERO);
     }
 }
 
@@ -440,7 +440,8 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
             };
             view.iter().map(cloned).collect()
         };
-        let unlinked = Arc::into_inner(self.shared).map(|mut shared| shared.unlink_if_due());
+        let unlinked =
+            Arc::into_inner(self.shared).map(|mut shared| shared.unlink_if_due(UNLINK_PATIENCE));
         let entries = entries?;
         unlinked.transpose().map_err(StreamError::Unlink)?;
         Ok(entries)

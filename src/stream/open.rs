@@ -287,7 +287,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for StreamDict<K,
                 }
             };
             // (If it has been replaced since, once more.)
-            if unlink(&control)? {
+            if unlink(&control, UNLINK_PATIENCE)? {
                 return Ok(());
             }
         }
@@ -358,14 +358,9 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     }
 }
 
-/// Takes the name away from a dictionary, if it still has it, and removes its generations. Waits a while
+/// Takes the name away from a dictionary, if it still has it, and removes its generations. Waits so long
 /// for somebody else who is at that.
-pub(super) fn unlink(control: &Segment) -> Result<bool, UnlinkError> {
-    unlink_within(control, UNLINK_PATIENCE)
-}
-
-/// The same, with that much patience.
-pub(super) fn unlink_within(control: &Segment, patience: Duration) -> Result<bool, UnlinkError> {
+pub(super) fn unlink(control: &Segment, patience: Duration) -> Result<bool, UnlinkError> {
     // In this order: from here on nobody finds it; from the second line on nobody names a generation, or
     // removes its name again; and what was named before that is found in the directory.
     let unlinked = control.unlink_this(patience)?;

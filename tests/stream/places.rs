@@ -1,10 +1,14 @@
 //! Dictionaries that do not stand where they stood: moved, or another directory in front of them.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use forkmap::{CreateError, Options, StreamDict, StreamError};
+use forkmap::{CreateError, Options, StreamDict, StreamError, UnlinkError};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 
 use crate::damage::{FIRST_LINK, LOG};
 use crate::samples::{Place, texts};
@@ -139,6 +143,23 @@ fn who_has_to_begin_a_generation_in_another_directory_begins_none() {
 }
 
 #[test]
+fn who_is_elsewhere_does_not_end_the_log() {
+    let place = Place::new();
+    let dir = place.path().join("app");
+    fs::create_dir(&dir).unwrap();
+    let mut options = Texts::options();
+    let one = options.dir(&dir).create("dict").unwrap();
+    fs::rename(&dir, place.path().join("away")).unwrap();
+    fs::create_dir(&dir).unwrap();
+    assert!(matches!(one.dump(), Err(StreamError::Elsewhere { .. })));
+    one.set("a", "1").unwrap();
+    assert_eq!(one.position().unwrap().generation, 1);
+    fs::remove_dir(&dir).unwrap();
+    fs::rename(place.path().join("away"), &dir).unwrap();
+    assert_eq!(texts(&options.open("dict").unwrap()), "a=1");
+}
+
+#[test]
 fn a_directory_that_is_not_there_is_nobody_elses_affair() {
     let (movable, one) = Movable::new();
     let bystander = movable.options.open("dict").unwrap();
@@ -214,4 +235,43 @@ fn one_that_another_file_has_taken_the_place_of_is_unlinked() {
     assert!(matches!(fails(&one), StreamError::Unlinked));
     assert!(matches!(bystander.dump(), Err(StreamError::Unlinked)));
     drop(other);
+}
+
+/// A file whose name somebody else is taking away, and has been stopped.
+fn stopped_unlinker(place: &Place) -> File {
+    let path = place.path().join("dict");
+    let file = File::options().write(true).open(path).unwrap();
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: 0,
+        l_start: 1 << 62,
+        l_len: 1,
+        l_pid: 0,
+    };
+    fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+    file
+}
+
+#[test]
+fn a_drop_waits_for_nobody_and_close_a_while() {
+    let place = Place::new();
+    let mut options = place.options::<str, str>();
+    options.unlink_on_drop(true);
+    let (start, second) = (Instant::now(), Duration::from_secs(1));
+    let dict = options.create("dict").unwrap();
+    let stopped = stopped_unlinker(&place);
+    drop(dict);
+    assert!(start.elapsed() < second / 2, "{:?}", start.elapsed());
+    assert_eq!(place.files().len(), 2);
+    drop(stopped);
+    options.unlink("dict").unwrap();
+    let dict = options.create("dict").unwrap();
+    let stopped = stopped_unlinker(&place);
+    let start = Instant::now();
+    let error = dict.close().unwrap_err();
+    let is_busy = matches!(error, StreamError::Unlink(UnlinkError::Busy { .. }));
+    assert!(is_busy && start.elapsed() >= second, "{error}");
+    drop(stopped);
+    options.unlink("dict").unwrap();
+    assert_eq!(place.files(), NOTHING);
 }
