@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use forkmap::Position;
+use forkmap::{Position, Watch, WatchEvent};
 
 use super::streams::{
     ACCOUNTS, Dict, LONG, Made, Model, SHORT, START, Site, entries, fill, previous, transfer, work,
@@ -114,6 +114,7 @@ impl Plan {
             opened: None,
             before,
             seen: None,
+            watch: None,
             plan: self,
             reply: 0,
         }))
@@ -132,6 +133,8 @@ struct Change {
     before: Model,
     /// A position that the victim has seen.
     seen: Option<Position>,
+    /// What the victim has begun to watch.
+    watch: Option<Watch<u64, u64>>,
     plan: Plan,
     reply: u64,
 }
@@ -157,6 +160,18 @@ impl Change {
         self.seen = Some(self.dict()?.position()?);
         let [first, ..] = ACCOUNTS;
         Ok(self.other.set(&first, &ENTERED)?)
+    }
+
+    /// Begins to watch, and the others append a record.
+    fn watch_and_append(&mut self) -> Result<(), Failure> {
+        self.watch = Some(self.dict()?.watch()?);
+        self.append()
+    }
+
+    /// Begins to watch, and the others begin two generations.
+    fn watch_and_dump_twice(&mut self) -> Result<(), Failure> {
+        self.watch = Some(self.dict()?.watch()?);
+        self.dump_twice()
     }
 
     /// The others begin a generation.
@@ -445,6 +460,37 @@ mod ops {
         };
         plan(op, |_| 1).append(Change::append)
     }
+
+    pub(super) fn watch() -> Plan {
+        let op = |s: &mut Change| {
+            s.watch = Some(s.dict()?.watch()?);
+            Ok(0)
+        };
+        plan(op, |_| 0)
+    }
+
+    /// The next event, by number.
+    pub(super) fn watch_next() -> Plan {
+        let op = |s: &mut Change| {
+            let watch = s.watch.as_mut().ok_or("nothing is watched")?;
+            Ok(match watch.next_within(A_MOMENT)? {
+                None => 0,
+                Some(WatchEvent::Changed { .. }) => 1,
+                Some(WatchEvent::Lagged) => 2,
+                Some(_) => 3,
+            })
+        };
+        plan(op, |_| 1).append(Change::watch_and_append)
+    }
+
+    pub(super) fn watch_lagged() -> Plan {
+        let plan = watch_next().short().enter(Change::watch_and_dump_twice);
+        Plan {
+            appends: false,
+            model: |_| 2,
+            ..plan
+        }
+    }
 }
 
 macro_rules! scenarios {
@@ -484,5 +530,8 @@ scenarios! {
     open_after_winner: ops::open().after(Death::Elected).enter(|_| Ok(()));
     close: ops::close();
     drop_handle: ops::drop_handle();
+    watch: ops::watch();
+    watch_next: ops::watch_next();
+    watch_lagged: ops::watch_lagged();
     wait_for_change: ops::wait_for_change();
 }
