@@ -6,7 +6,7 @@ use super::generation::{NameError, Names};
 use crate::identity::Identity;
 use crate::process;
 use crate::raw::bell::Bell;
-use crate::raw::stream::control::Control;
+use crate::raw::stream::control::{Control, Row};
 use crate::raw::stream::switch::{self, Lost};
 use crate::segment::Segment;
 
@@ -44,15 +44,26 @@ impl<'a> Context<'a> {
     /// Removes what a dead participant was building. (If it cannot be told whether that has won, it stays,
     /// until the next one in that slot asks.)
     pub(super) fn clean(&self, slot: usize) {
-        let _ = switch::clean(&self.control, &self.names(), self.control.row(slot));
+        let row = self.control.row(slot);
+        let _ = switch::clean(&self.control, &self.names(), row);
+        row.set_building(false);
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row<'a>> {
+        let control = self.control;
+        (0..self.segment.layout().participants.slots()).map(move |slot| control.row(slot))
+    }
+
+    /// Whether somebody is about to begin a generation, as far as that is known.
+    pub(super) fn is_being_built(&self) -> bool {
+        self.rows().any(|row| row.is_building())
     }
 
     /// The same for all that are dead.
     pub(super) fn clean_all(&self) {
-        let rows = 0..self.segment.layout().participants.slots();
-        let mut rows = rows.map(|slot| self.control.row(slot));
         // Who lives and builds costs a few system calls. That is rare.
-        if rows.any(|row| row.candidate() != 0) {
+        let mut rows = self.rows();
+        if rows.any(|row| row.candidate() != 0 || row.is_building()) {
             let _ = self.segment.recover(|slot| self.clean(slot));
         }
     }

@@ -9,6 +9,7 @@ use super::generation::{BuildError, Facts, Generation};
 use super::record::Change;
 use super::replica::{Replica, Scope, Undo};
 use super::transaction::Transaction;
+use crate::raw::stream::control::Row;
 use crate::raw::stream::log::{self, LONGEST_PAYLOAD, Next, Room, Tail, record_words};
 use crate::raw::stream::switch::{self, Followed};
 use crate::segment::{Blank, Segment};
@@ -23,6 +24,23 @@ pub(super) enum Appended {
     TooLate,
     /// The next generation has to begin.
     NoRoom,
+}
+
+/// Says, as long as it is there, that this process is about to begin a generation.
+struct Building<'a>(Row<'a>);
+
+impl<'a> Building<'a> {
+    fn begin(cx: &Context<'a>) -> Result<Self, StreamError> {
+        let row = cx.control.row(cx.slot()?);
+        row.set_building(true);
+        Ok(Self(row))
+    }
+}
+
+impl Drop for Building<'_> {
+    fn drop(&mut self) {
+        self.0.set_building(false);
+    }
 }
 
 /// What a step in the stream changes.
@@ -369,7 +387,7 @@ impl<V: Stored + ?Sized> State<V> {
         }
         cx.names().check_place()?;
         cx.clean_all();
-        cx.slot()?;
+        let _building = Building::begin(cx)?;
         let log = self.generation.log();
         let next = self.reserve_next(cx, changes, dump_bytes);
         if self.has_news() {

@@ -16,9 +16,13 @@ use crate::stored::Stored;
 const PATIENCE: Duration = Duration::from_millis(2);
 const PATIENCE_PER_MIB: Duration = Duration::from_millis(2);
 
-/// How long one who finds no room for a generation tries again, besides: others may hold it who are about to
-/// begin one as well.
+/// How often it waits so long, if somebody else is at it meanwhile.
+const WAITS: u32 = 4;
+
+/// How long one who finds no room for a generation tries again, besides: others may have the generation before
+/// in hand who are about to read on, or, which is known, the next one that they are about to begin.
 const ROOM_PATIENCE: Duration = Duration::from_millis(50);
+const RIVALS_PATIENCE: Duration = Duration::from_secs(1);
 /// How many times as long at most, if others begin one each time.
 const LONGEST: u32 = 20;
 
@@ -61,24 +65,35 @@ impl Turns {
             let patience = PATIENCE + PATIENCE_PER_MIB * mebibytes;
             (state.generation.facts().id, patience)
         };
-        let now = Instant::now();
+        let cx = shared.context();
         if let Some(error) = error {
             let StreamError::Create(CreateError::NoSpace { .. }) = error else {
                 return Err(error);
             };
+            let now = Instant::now();
+            let most = match cx.is_being_built() {
+                true => RIVALS_PATIENCE + 4 * patience,
+                false => ROOM_PATIENCE + 4 * patience,
+            };
             let [first, last] = *self.in_vain.get_or_insert([now; 2]);
-            let most = ROOM_PATIENCE + 4 * patience;
             if now - last > most || now - first > LONGEST * most {
                 return Err(error);
             }
         }
-        // By chance, or all build at once, each with as much memory as one needs.
-        let chance = process::random().unwrap_or(0) as f64 / u64::MAX as f64;
-        let deadline = now + patience + patience.mul_f64(2.0 * chance);
-        let has_begun = || shared.has_left(generation).then_some(());
-        let begun = shared.context().bell().wait(has_begun, Some(deadline));
-        if let (Some(()), Some([_, last])) = (begun, &mut self.in_vain) {
-            *last = Instant::now();
+        for _ in 0..WAITS {
+            // By chance, or all build at once, each with as much memory as one needs.
+            let chance = process::random().unwrap_or(0) as f64 / u64::MAX as f64;
+            let deadline = Instant::now() + patience + patience.mul_f64(2.0 * chance);
+            let has_begun = || shared.has_left(generation).then_some(());
+            if cx.bell().wait(has_begun, Some(deadline)).is_some() {
+                if let Some([_, last]) = &mut self.in_vain {
+                    *last = Instant::now();
+                }
+                break;
+            }
+            if !cx.is_being_built() {
+                break;
+            }
         }
         Ok(())
     }

@@ -66,6 +66,8 @@ mod streams_stepping;
 #[cfg(not(feature = "portable"))]
 mod streams_waiting;
 #[cfg(not(feature = "portable"))]
+mod streams_watching;
+#[cfg(not(feature = "portable"))]
 mod waiting;
 
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -108,6 +110,7 @@ fn main() -> ExitCode {
             streams_readers::ROLES,
             streams_stepping::ROLES,
             streams_waiting::ROLES,
+            streams_watching::ROLES,
             waiting::ROLES,
         ]
         .concat(),
@@ -139,6 +142,7 @@ fn main() -> ExitCode {
             streams_readers::tests(),
             streams_stepping::tests(),
             streams_waiting::tests(),
+            streams_watching::tests(),
             waiting::tests(),
         ]
         .into_iter()

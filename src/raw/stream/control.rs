@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! words:  current | unlinked | 0 0 0 0 0 0 | rows
-//! row:    candidate | generation | records | 0
+//! row:    candidate | generation | records | building
 //! ```
 
 use crate::sync::{
@@ -113,5 +113,16 @@ impl Row<'_> {
         // Relaxed: see `position`.
         self.words[1].store(generation, Relaxed);
         self.words[2].store(records, Relaxed);
+    }
+
+    /// Whether the participant is about to begin a generation, and may have the room for it in hand.
+    pub fn is_building(&self) -> bool {
+        // Relaxed: a hint, for who considers whether to wait.
+        self.words[3].load(Relaxed) != 0
+    }
+
+    pub fn set_building(&self, is_building: bool) {
+        // Relaxed: see `is_building`.
+        self.words[3].store(u64::from(is_building), Relaxed);
     }
 }
