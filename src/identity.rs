@@ -59,7 +59,7 @@ impl TypeShape {
 
     /// The shape of what varies in length: `code` tells what the bytes are.
     ///
-    /// Text is 1, plain bytes are 2, [`Serde`](crate::Serde) is 3; take numbers from 1,000 on for
+    /// Text is 1, plain bytes are 2, `Serde` is 3; take numbers from 1,000 on for
     /// encodings of your own.
     pub const fn varying(code: u32) -> Self {
         Self {

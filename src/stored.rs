@@ -14,7 +14,7 @@ use crate::identity::TypeShape;
 /// | any plain data ([`bytemuck::Pod`]): integers, floats, arrays, `#[derive(Pod)]` structs, `()` | `&T` | `T` | its bytes; of eight bytes fastest |
 /// | `str` | `&str` | [`String`] | UTF-8 |
 /// | `[u8]` | `&[u8]` | [`Vec<u8>`] | the bytes |
-/// | [`Serde<T>`](crate::Serde), with the feature `serde` | `&T` | `T` | postcard |
+/// | `Serde<T>`, with the feature `serde` | `&T` | `T` | postcard |
 ///
 /// **Keys are compared by their stored bytes.** So `0.0` and `-0.0` are two keys, a `NaN` is found again,
 /// and a key with a `HashMap` in it may be two keys to serde.

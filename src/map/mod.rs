@@ -1,13 +1,14 @@
 //! `SharedHashMap`: its handle, and what reads.
 
 pub mod entry;
-mod integers;
 pub mod iter;
 mod maintain;
 mod open;
 mod wait;
 mod write;
 mod writer;
+// The last one, so that its many methods come last in the documentation.
+mod integers;
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -35,7 +35,8 @@ macro_rules! attachment {
                 self.$($segment)+.access() == crate::sync::Access::ReadOnly
             }
 
-            /// Length of the segment in bytes, all of it reserved.
+            /// Length of the segment in bytes, all of it reserved. (Of a `StreamDict` that of its control:
+            /// `status` has the rest.)
             pub fn bytes(&self) -> u64 {
                 self.$($segment)+.header().bytes
             }

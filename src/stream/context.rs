@@ -27,6 +27,11 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Whether its name was taken away.
+    pub(super) fn is_unlinked(&self) -> bool {
+        self.control.is_unlinked() || self.segment.has_lost_its_name()
+    }
+
     /// The bell that is rung whenever the log has grown.
     pub(super) fn bell(&self) -> Bell<'a> {
         self.segment.bells().nth(0)

@@ -335,9 +335,9 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         Self::options().open_or_create(name)
     }
 
-    /// Takes the name away from the dictionary that has it, and removes its generations. Who has it open can
-    /// go on until the log is full; from then on everything is [`StreamError::Unlinked`], reading as well for those
-    /// who have not read that log to its end.
+    /// Takes the name away from the dictionary that has it, and removes its generations. Who has it open can go on
+    /// until the log is full: from then on a change is [`StreamError::Unlinked`]. Reading goes on, but for who has
+    /// not come as far as the last generation.
     ///
     /// # Errors
     /// As [`Options::unlink`].

@@ -382,7 +382,7 @@ impl<V: Stored + ?Sized> State<V> {
         changes: &[u8],
         dump_bytes: usize,
     ) -> Result<bool, StreamError> {
-        if cx.control.is_unlinked() || cx.segment.has_lost_its_name() {
+        if cx.is_unlinked() {
             return Err(StreamError::Unlinked);
         }
         cx.names().check_place()?;

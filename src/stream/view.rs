@@ -72,7 +72,19 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> View<'a, K, V> {
         self.state().is_at(position)
     }
 
-    /// Keys and values, in the order in which the keys were inserted.
+    /// Keys and values, in the order in which the keys were inserted. Each may be one that this program cannot
+    /// decode.
+    ///
+    /// ```
+    /// # use forkmap::StreamDict;
+    /// # let dict = StreamDict::<str, u64>::options().unlink_on_drop(true).create_unique()?;
+    /// # dict.set("a", &1)?;
+    /// for entry in &dict.view()? {
+    ///     let (key, value) = entry?;
+    ///     assert_eq!((key.as_str(), value), ("a", &1));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn iter(&self) -> ViewIter<'_, K, V> {
         ViewIter {
             entries: self.state().replica.iter(),
@@ -136,6 +148,15 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Iterator for ViewIter<'a, K, V>
 }
 
 impl<K: Stored + ?Sized, V: Stored + ?Sized> ExactSizeIterator for ViewIter<'_, K, V> {}
+
+impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> IntoIterator for &'a View<'_, K, V> {
+    type Item = Result<(K::Owned, &'a V::Owned), StreamError>;
+    type IntoIter = ViewIter<'a, K, V>;
+
+    fn into_iter(self) -> ViewIter<'a, K, V> {
+        self.iter()
+    }
+}
 
 impl<K: ?Sized, V: Stored + ?Sized> fmt::Debug for ViewIter<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -54,7 +54,8 @@ pub enum WatchEvent<K, V> {
     Lagged,
     /// In what the dictionary differs from what was told before.
     Resync {
-        /// The differences: one for each key that has any.
+        /// The differences: one for each key that has another value than before, is gone or is new. There may be
+        /// none.
         changes: Vec<KeyChange<K, V>>,
         /// The position up to which they go.
         position: Position,
@@ -67,6 +68,8 @@ pub enum WatchEvent<K, V> {
 /// watch reads the log by itself, and keeps a copy of what it watches (stored bytes, not decoded). It slows nobody:
 /// who writes does not know of it. So it can come too late: when it has not looked while the log was full twice, the
 /// changes in between are gone. It says so by [`WatchEvent::Lagged`], and the next event is the difference.
+///
+/// Once the dictionary is unlinked or replaced, and all is told, what comes is [`StreamError::Unlinked`].
 ///
 /// It is a handle, as its dictionary is: it keeps that open, and the memory of the generation that it has seen last.
 /// A forked child can go on with a watch that it inherits.
@@ -148,6 +151,17 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Watch<K, V> {
     ///
     /// # Errors
     /// [`StreamError`].
+    ///
+    /// So one begins with what is there, and goes on with what changes:
+    ///
+    /// ```
+    /// # use forkmap::StreamDict;
+    /// # let dict = StreamDict::<str, u64>::options().unlink_on_drop(true).create_unique()?;
+    /// let view = dict.view()?;
+    /// let mut settings: Vec<_> = view.iter().collect::<Result<_, _>>()?;
+    /// let watch = dict.watch()?.since(view.position())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn since(mut self, position: Position) -> Result<Self, StreamError> {
         let cx = self.shared.context();
         let scope = self.state.replica.scope().clone();
@@ -188,9 +202,10 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Watch<K, V> {
         timeout: Duration,
     ) -> Result<Option<WatchEvent<K::Owned, V::Owned>>, StreamError> {
         let shared = Arc::clone(&self.shared);
-        let bell = shared.context().bell();
-        let deadline = bell::after(timeout);
+        let cx = shared.context();
+        let (bell, deadline) = (cx.bell(), bell::after(timeout));
         let mut look = || match self.read_on() {
+            Ok(false) if cx.is_unlinked() => Some(Err(StreamError::Unlinked)),
             Ok(false) => None,
             found => Some(found),
         };

@@ -91,6 +91,8 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
 
     /// Runs `f`, and makes its changes happen at once: all of them, or none if it returns an error or panics.
     ///
+    /// (A closure that ends in `Ok(())` has to say of what: `Ok::<_, StreamError>(())`.)
+    ///
     /// What `f` sees is the dictionary as it is at the instant when its changes happen: if another process
     /// changes anything before, `f` is called again. So it should do nothing that it cannot do twice. Threads
     /// that share the handle wait meanwhile; it must not use this dictionary but by what it is given.

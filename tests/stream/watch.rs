@@ -380,7 +380,10 @@ fn a_watch_outlives_its_handle_and_tells_of_the_end() {
     let mut set = (0..).map(|n| other.set("b", &n));
     let good = set.position(|set| matches!(set, Err(StreamError::Unlinked)));
     // All that has still happened is told.
-    let told = changes(&mut watch).len();
+    let next = || watch.next_within(Duration::from_secs(60)).ok();
+    let told = std::iter::from_fn(next).flatten().count();
     assert!(told > 0 && Some(told) == good, "{told} {good:?}");
+    let end = watch.next().unwrap();
+    assert!(matches!(end, Err(StreamError::Unlinked)), "{end:?}");
     assert!(!format!("{watch:?}").is_empty());
 }
