@@ -99,7 +99,7 @@ fn watch(stream: &Numbers, dict: &forkmap::AtomicDict, place: usize) {
 fn watched(name: &str) {
     watchdog();
     let dict = agreed();
-    let stream = Numbers::options().log_bytes(16 << 10).create(name).unwrap();
+    let stream = Numbers::options().log_bytes(8 << 10).create(name).unwrap();
     let (stream_ref, dict_ref) = (&stream, &dict);
     let watchers = [0, 1, 2]
         .map(|place| Peer::fork(move || watch(&Numbers::open(name).unwrap(), dict_ref, place)));
