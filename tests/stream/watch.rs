@@ -255,7 +255,7 @@ fn several_watch_while_others_write() {
         50_000
     };
     let place = Place::new();
-    let dict = place.dict::<str, u64>(16 << 10);
+    let dict = place.dict::<str, u64>(8 << 10);
     let done = AtomicBool::new(false);
     let prefixes = ["a/", "b/", ""];
     let watches = prefixes.map(|prefix| (prefix, dict.watch_prefix(prefix).unwrap()));
