@@ -4,11 +4,14 @@ use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use forkmap::{CreateError, Options, StreamDict, StreamError, UnlinkError};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::damage::{FIRST_LINK, LOG};
 use crate::samples::{Place, texts};
@@ -157,6 +160,47 @@ fn who_is_elsewhere_does_not_end_the_log() {
     fs::remove_dir(&dir).unwrap();
     fs::rename(place.path().join("away"), &dir).unwrap();
     assert_eq!(texts(&options.open("dict").unwrap()), "a=1");
+}
+
+/// In front of the dictionary's directory there is another one, and is not, at any instant.
+#[test]
+fn a_directory_that_is_exchanged_all_the_time_is_nobody_elses_affair() {
+    let (movable, one) = Movable::new();
+    let bystander = movable.options.open("dict").unwrap();
+    let (here, there) = (movable.dir(), movable.place.path().join("empty"));
+    fs::create_dir(&there).unwrap();
+    let exchange = || renameat_with(CWD, &here, CWD, &there, RenameFlags::EXCHANGE).unwrap();
+    let is_over = AtomicBool::new(false);
+    let last = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                exchange();
+                exchange();
+            }
+        });
+        let (mut last, mut failed) = (0, 0);
+        for n in 1..8_000 {
+            match one.set("a", &n.to_string()) {
+                Ok(()) => last = n,
+                Err(StreamError::Elsewhere { .. }) => failed += 1,
+                Err(error) => {
+                    is_over.store(true, Relaxed);
+                    panic!("{error} after {n} changes");
+                }
+            }
+        }
+        is_over.store(true, Relaxed);
+        assert!(last > 0 && failed > 0, "{last}, {failed}");
+        last
+    });
+    for dict in [&one, &bystander, &movable.options.open("dict").unwrap()] {
+        assert_eq!(texts(dict), format!("a={last}"));
+        dict.dump().unwrap();
+    }
+    assert_eq!(fs::read_dir(&there).unwrap().count(), 0);
+    // (Names that were to go while they could not be seen.)
+    movable.options.unlink("dict").unwrap();
+    assert_eq!(movable.files(), NOTHING);
 }
 
 #[test]
