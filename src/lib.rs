@@ -79,8 +79,8 @@ pub use stored::Serde;
 pub use stored::Stored;
 #[cfg(not(loom))]
 pub use stream::{
-    KeyChange, Position, Status, StreamDict, StreamEntry, StreamError, StreamParticipant,
-    Transaction, View, ViewIter, Watch, WatchEvent,
+    KeyChange, Node, Position, Status, StreamDict, StreamEntry, StreamError, StreamParticipant,
+    Transaction, Tree, TreeIntoIter, ValueChange, View, ViewIter, Watch, WatchEvent,
 };
 
 #[cfg(any(doc, doctest))]

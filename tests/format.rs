@@ -10,7 +10,7 @@ use std::fs;
 
 use common::Name;
 use document::{Dictionary, Offsets, Words, generation_name};
-use forkmap::{AtomicDict, Mismatch, OpenError, SharedHashMap, Stored, StreamDict};
+use forkmap::{AtomicDict, Mismatch, OpenError, SharedHashMap, Stored, StreamDict, StreamError};
 
 const FORMAT: &str = include_str!("../docs/FORMAT.md");
 
@@ -589,7 +589,7 @@ where
                 .into_iter()
                 .map(stored)
                 .collect();
-            assert_eq!(document.entries, entries);
+            assert_eq!(document.entries(), entries);
             let position = dict.position().unwrap();
             assert_eq!(document.records, position.records);
             assert_eq!(document.generation.word(96), position.generation);
@@ -633,6 +633,50 @@ fn a_stream_dictionary_has_every_word_where_the_document_puts_it() {
     a_dictionary_is_as_documented::<[u8], u64>(&bytes, &words);
     a_dictionary_is_as_documented::<[u8; 12], ()>(&odd, &[()]);
     a_dictionary_is_as_documented::<(), [u8; 12]>(&[()], &odd);
+}
+
+#[test]
+fn nested_dictionaries_are_as_documented() {
+    let offsets = stream_offsets();
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let mut options = StreamDict::<str, str>::options();
+    let dict = options
+        .dir(dir.path())
+        .log_bytes(600)
+        .create("dict")
+        .unwrap();
+    let look = || {
+        let document = Dictionary::read(dir.path(), "dict", &offsets);
+        assert_eq!(document.text(), format!("{:?}", dict.view().unwrap()));
+    };
+    look();
+    for n in 0..90_u32 {
+        let key = |n: u32| ["a", "b", "", "c"][n as usize % 4];
+        let nested = dict.transaction(|tx| {
+            let mut deep = tx.nested("maps")?;
+            for level in 0..n % 5 {
+                deep.nested(key(n / 3 + level))?
+                    .nested("more")?
+                    .set(key(n), &n.to_string())?;
+                if n % 13 == 7 {
+                    deep.set(key(n), "a value now")?;
+                }
+                deep.remove(key(n + 1))?;
+            }
+            tx.nested(key(n))?.set(key(n / 2), key(n))
+        });
+        assert!(nested.is_ok() || matches!(nested, Err(StreamError::IsValue)));
+        match n % 15 {
+            3 => drop(dict.remove(key(n / 5)).unwrap()),
+            6 => dict.dump().unwrap(),
+            9 => dict.set(key(n / 5), "a value").unwrap(),
+            12 => dict.clear().unwrap(),
+            14 => dict.nested("maps").unwrap().clear().unwrap(),
+            _ => {}
+        }
+        look();
+    }
+    assert!(dict.position().unwrap().generation > 8);
 }
 
 /// A generation that is sealed, and the one that follows it, kept by a copy of the control that is older.
@@ -683,24 +727,16 @@ fn a_stream_dictionary_of_format_2_still_opens() {
     let name = generation_name("golden", &Words(control.to_vec()), &offsets);
     fs::write(dir.path().join("golden"), control).unwrap();
     fs::write(dir.path().join(&name), generation).unwrap();
-    let there = [
-        ("key", "another value"),
-        ("", "nothing"),
-        ("a", ""),
-        ("ümläüt", "ß"),
-    ];
-    let stored = there.map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec()));
+    let there = r#"{"key": "another value", "": "nothing", "map": {"x": "1", "deep": {}, "z": "3"}, "a": "", "ümläüt": "ß", "new": {"w": "4"}}"#;
     let document = Dictionary::read(dir.path(), "golden", &offsets);
-    assert_eq!((document.entries, document.records), (stored.to_vec(), 3));
+    assert_eq!((document.text(), document.records), (there.to_owned(), 3));
 
     let dict = StreamDict::<str, str>::options()
         .dir(dir.path())
         .schema(0xF0)
         .open("golden")
         .unwrap();
-    let entries = dict.clone().close().unwrap();
-    let entries = entries.iter().map(|(key, value)| (&**key, &**value));
-    assert!(entries.eq(there));
+    assert_eq!(format!("{:?}", dict.view().unwrap()), there);
     let status = dict.status().unwrap();
     assert_eq!(
         (status.position.generation, status.position.records),
@@ -715,5 +751,6 @@ fn a_stream_dictionary_of_format_2_still_opens() {
     assert!(!dir.path().join(name).exists());
     dict.set("more", "").unwrap();
     let document = Dictionary::read(dir.path(), "golden", &offsets);
-    assert_eq!((document.entries.len(), document.records), (5, 1));
+    assert_eq!(document.records, 1);
+    assert_eq!(document.text(), format!("{:?}", dict.view().unwrap()));
 }

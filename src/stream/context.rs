@@ -79,7 +79,7 @@ impl<'a> Context<'a> {
             // Who has unlinked it was killed before it could say so.
             Lost::Gone if self.segment.has_lost_its_name() => StreamError::Unlinked,
             Lost::Unlinked => StreamError::Unlinked,
-            Lost::Gone => StreamError::Gone,
+            Lost::Gone => StreamError::Lost,
             Lost::Failed(error) => error.into(),
         }
     }

@@ -60,7 +60,7 @@ pub enum StreamError {
     #[error(
         "the file of the current generation is gone: somebody has removed it; unlink the dictionary and create it anew"
     )]
-    Gone,
+    Lost,
     /// The dictionary has its name, and not where this process looks for it: another directory or file
     /// stands there now, perhaps only for this process (`chroot`, a mount namespace), or it was moved.
     /// Nobody else is concerned; and this handle works again when the dictionary stands there again.
@@ -70,6 +70,23 @@ pub enum StreamError {
     Elsewhere {
         /// Where it stood.
         path: PathBuf,
+    },
+    /// The map that this handle leads to was removed from the one that it was in, or replaced.
+    #[error(
+        "the nested map was removed or replaced; ask the one that it was in for what is there now"
+    )]
+    Gone,
+    /// The key holds a map, and not a value.
+    #[error("the key holds a map and not a value; use nested, get_node or set_node")]
+    IsMap,
+    /// The key holds a value, and not a map.
+    #[error("the key holds a value and not a map; use get, or remove it before")]
+    IsValue,
+    /// A map was to be nested too far below the root.
+    #[error("maps can be nested {limit} levels deep, and no deeper")]
+    TooDeep {
+        /// How many levels below the root one may be.
+        limit: usize,
     },
     /// A generation could not be opened.
     #[error("the current generation could not be opened: {0}")]

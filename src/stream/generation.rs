@@ -11,7 +11,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Position;
-use super::record;
+use super::record::{self, MapId, Reader};
 use super::replica::{Replica, Scope};
 use crate::error::{CodecError, CreateError, Mismatch, OpenError};
 use crate::identity::{Identity, Kind};
@@ -246,11 +246,14 @@ impl Generation {
         // Relaxed: whoever has found the generation has come by way of an exchange that released it.
         let is_whole = checksum.load(Relaxed) == hash.digest();
         let (mut replica, mut pending) = (Replica::within(scope.clone()), Vec::new());
+        let mut at = MapId::ROOT;
         let mut apply = |bytes: Bytes<'_>| {
             // (A value may be longer than memory, if somebody says so.)
             bytes.try_append_to(&mut pending).map_err(|_| Damaged)?;
             let whole = record::whole(&pending);
-            replica.apply(&pending[..whole], |_, _| {})?;
+            let mut changes = Reader::going_on(&pending[..whole], at);
+            replica.apply(&mut changes, |_, _, _| {})?;
+            at = changes.at();
             pending.drain(..whole);
             Ok::<_, Damaged>(())
         };

@@ -5,12 +5,14 @@ mod context;
 mod entry;
 mod error;
 mod generation;
+mod nested;
 mod open;
 mod record;
 mod replica;
 mod state;
 mod status;
 mod transaction;
+mod tree;
 mod turns;
 mod view;
 mod watch;
@@ -26,11 +28,13 @@ use self::budget::Budget;
 use self::context::Context;
 pub use self::entry::StreamEntry;
 pub use self::error::StreamError;
+use self::record::MapId;
 use self::state::State;
 pub use self::status::{Status, StreamParticipant};
 pub use self::transaction::Transaction;
+pub use self::tree::{Node, Tree, TreeIntoIter};
 pub use self::view::{View, ViewIter};
-pub use self::watch::{KeyChange, Watch, WatchEvent};
+pub use self::watch::{KeyChange, ValueChange, Watch, WatchEvent};
 use crate::error::UnlinkError;
 use crate::identity::Identity;
 use crate::per_process::PerProcess;
@@ -88,6 +92,7 @@ use crate::sync::Access;
 /// Keys up to 1 GiB, values and single changes up to 4 GiB. Linux only. It cannot be anonymous.
 pub struct StreamDict<K: ?Sized, V: Stored + ?Sized> {
     shared: Arc<Shared<V>>,
+    map: MapId,
     keys: PhantomData<fn() -> *const K>,
 }
 
@@ -305,6 +310,7 @@ impl<K: ?Sized, V: Stored + ?Sized> Clone for StreamDict<K, V> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
+            map: self.map,
             keys: PhantomData,
         }
     }
@@ -324,6 +330,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     fn from_shared(shared: Shared<V>) -> Self {
         Self {
             shared: Arc::new(shared),
+            map: MapId::ROOT,
             keys: PhantomData,
         }
     }
@@ -338,7 +345,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     /// [`StreamError`].
     pub fn view(&self) -> Result<View<'_, K, V>, StreamError> {
         let held = Held::new(self.shared.segment.number())?;
-        Ok(View::new(self.shared.read()?, held))
+        View::new(self.shared.read()?, held, self.map)
     }
 
     /// The value of `key`, cloned; `None` if it is not there.

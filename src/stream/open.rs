@@ -9,6 +9,7 @@ use super::budget::Budget;
 use super::context;
 use super::error::StreamError;
 use super::generation::{self, BuildError, Facts, Generation, control_of};
+use super::record::{MapId, Writer};
 use super::replica::Replica;
 use super::state::State;
 use super::transaction::Transaction;
@@ -155,8 +156,10 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Options<StreamDict<K, V>> {
         name: &str,
         entries: impl IntoIterator<Item = (Q, T)>,
     ) -> Result<StreamDict<K, V>, CreateError> {
-        let (mut replica, mut change, mut undo) = (Replica::default(), Vec::new(), Vec::new());
-        let mut all = Transaction::<K, V>::new(&mut replica, &mut change, &mut undo);
+        let (mut replica, mut change, mut undo) =
+            (Replica::default(), Writer::default(), Vec::new());
+        let all = Transaction::<K, V>::new(&mut replica, &mut change, &mut undo, MapId::ROOT);
+        let mut all = all.expect("there is always a root");
         for (key, value) in entries {
             if let Err(error) = all.set(key.borrow(), value.borrow()) {
                 let what = format!("entries that cannot be stored ({error})");
@@ -252,7 +255,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> sealed::Structure for StreamDict<K,
             }
             Err(StreamError::Elsewhere { path }) => return Err(OpenError::NotFound { path }),
             Err(StreamError::Open(error)) => return Err(error),
-            Err(StreamError::Gone) => {
+            Err(StreamError::Lost) => {
                 return damaged("the file of its current generation is gone");
             }
             Err(StreamError::Participant(crate::ParticipantError::Os { call, source })) => {

@@ -6,7 +6,7 @@ use super::Position;
 use super::context::{Context, random};
 use super::error::StreamError;
 use super::generation::{BuildError, Facts, Generation};
-use super::record::Change;
+use super::record::{Change, MapId, Reader, Writer};
 use super::replica::{Replica, Scope, Undo};
 use super::transaction::Transaction;
 use crate::raw::stream::control::Row;
@@ -45,9 +45,10 @@ impl Drop for Building<'_> {
 
 /// What a step in the stream changes.
 pub(super) enum Seen<'s, V: Stored + ?Sized> {
-    /// One change, of the record at this position.
+    /// One change of a map, of the record at this position.
     Change {
         before: &'s Replica<V>,
+        map: MapId,
         change: Change<'s>,
     },
     /// What came in between is gone.
@@ -71,7 +72,7 @@ pub(super) struct State<V: Stored + ?Sized> {
     /// and nobody knows what is there.
     pub(super) torn: bool,
     /// What takes the changes of a transaction back.
-    undo: Vec<Undo<V>>,
+    undo: Vec<(MapId, Undo<V>)>,
     /// Room in the log that was not used yet.
     room: Option<Room>,
     buffer: Vec<u8>,
@@ -99,7 +100,7 @@ impl<V: Stored + ?Sized> State<V> {
 
     /// One who begins with what is current.
     pub(super) fn attach(cx: &Context<'_>) -> Result<Self, StreamError> {
-        let mut state = Self::attach_within(cx, &Scope::All)?;
+        let mut state = Self::attach_within(cx, &Scope::default())?;
         state.catch_up(cx)?;
         Ok(state)
     }
@@ -191,8 +192,12 @@ impl<V: Stored + ?Sized> State<V> {
                 buffer.clear();
                 record.read(&mut buffer)?;
                 let tail = record.tail();
-                self.apply(&buffer, |before, change| {
-                    see(Seen::Change { before, change })
+                self.apply(&buffer, |before, map, change| {
+                    see(Seen::Change {
+                        before,
+                        map,
+                        change,
+                    })
                 })?;
                 (self.tail, self.records) = (tail, self.records + 1);
                 (self.words, self.buffer) = (words, buffer);
@@ -250,22 +255,23 @@ impl<V: Stored + ?Sized> State<V> {
     fn apply(
         &mut self,
         changes: &[u8],
-        see: impl FnMut(&Replica<V>, Change<'_>),
+        see: impl FnMut(&Replica<V>, MapId, Change<'_>),
     ) -> Result<(), StreamError> {
         self.torn = true;
-        self.replica.apply(changes, see)?;
+        self.replica.apply(&mut Reader::new(changes), see)?;
         self.torn = false;
         Ok(())
     }
 
-    /// Has `f` change the replica, and puts what it does into `changes`. To be kept or taken back.
-    pub(super) fn change<K: Stored + ?Sized, R, E>(
+    /// Has `f` change a map of the replica, and puts what it does into `changes`. To be kept or taken back.
+    pub(super) fn change<K: Stored + ?Sized, R, E: From<StreamError>>(
         &mut self,
-        changes: &mut Vec<u8>,
+        map: MapId,
+        changes: &mut Writer,
         f: impl FnOnce(&mut Transaction<'_, K, V>) -> Result<R, E>,
     ) -> Result<R, E> {
+        let mut transaction = Transaction::new(&mut self.replica, changes, &mut self.undo, map)?;
         self.torn = true;
-        let mut transaction = Transaction::new(&mut self.replica, changes, &mut self.undo);
         let done = f(&mut transaction);
         if done.is_err() {
             self.take_back();
@@ -275,8 +281,8 @@ impl<V: Stored + ?Sized> State<V> {
 
     /// Makes the replica what it was before the change.
     pub(super) fn take_back(&mut self) {
-        while let Some(undo) = self.undo.pop() {
-            self.replica.undo(undo);
+        while let Some((map, undo)) = self.undo.pop() {
+            self.replica.undo(map, undo);
         }
         self.torn = false;
     }
@@ -435,7 +441,7 @@ impl<V: Stored + ?Sized> State<V> {
         let has_won = self.generation.facts().id == facts.id;
         if let (true, Some(tail)) = (has_won, first) {
             (self.tail, self.records, self.words) = (tail, 1, record_words(changes.len()));
-            self.apply(changes, |_, _| {})?;
+            self.apply(changes, |_, _, _| {})?;
         }
         cx.bell().ring();
         self.tell(cx);

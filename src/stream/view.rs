@@ -6,7 +6,8 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
 
-use super::replica::{self, Held as HeldValue};
+use super::record::MapId;
+use super::replica::{self, Content, Map, Replica};
 use super::state::State;
 use super::{Held, Position, ReadGuard, StreamError, of};
 use crate::stored::Stored;
@@ -14,33 +15,81 @@ use crate::stored::Stored;
 /// A view of a [`StreamDict`](super::StreamDict) as it was at one moment. See
 /// [`StreamDict::view`](super::StreamDict::view).
 pub struct View<'a, K: ?Sized, V: Stored + ?Sized> {
-    // Dropped first.
-    state: ReadGuard<'a, V>,
-    _held: Held,
+    source: Source<'a, V>,
+    /// Which is there.
+    map: MapId,
     keys: PhantomData<fn() -> *const K>,
 }
 
+/// What a view looks at.
+enum Source<'a, V: Stored + ?Sized> {
+    // (The guard is dropped first.)
+    Locked(
+        ReadGuard<'a, V>,
+        #[expect(dead_code, reason = "for its drop")] Held,
+    ),
+    /// Of another view.
+    Lent(&'a State<V>),
+}
+
 impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> View<'a, K, V> {
-    pub(super) fn new(state: ReadGuard<'a, V>, held: Held) -> Self {
-        Self {
-            state,
-            _held: held,
+    pub(super) fn new(
+        state: ReadGuard<'a, V>,
+        held: Held,
+        map: MapId,
+    ) -> Result<Self, StreamError> {
+        of(&state).replica.map(map).ok_or(StreamError::Gone)?;
+        Ok(Self {
+            source: Source::Locked(state, held),
+            map,
             keys: PhantomData,
+        })
+    }
+
+    #[inline]
+    pub(super) fn state(&self) -> &State<V> {
+        match &self.source {
+            Source::Locked(state, _) => of(state),
+            Source::Lent(state) => state,
         }
     }
 
-    pub(super) fn state(&self) -> &State<V> {
-        of(&self.state)
+    pub(super) fn map(&self) -> MapId {
+        self.map
+    }
+
+    #[inline]
+    fn own(&self) -> &Map<V> {
+        self.state().replica.map(self.map).expect("it is there")
     }
 
     /// The value of `key`, or `None` if it is not there.
     ///
     /// # Errors
-    /// [`StreamError::Encode`], [`StreamError::Decode`].
+    /// [`StreamError::Encode`], [`StreamError::Decode`], [`StreamError::IsMap`].
     #[inline]
     pub fn get(&self, key: &K::Item) -> Result<Option<&V::Owned>, StreamError> {
-        let found = self.state().replica.get(encoded_key::<K>(key)?.as_ref());
-        found.map(|held| value_of::<V>(held)).transpose()
+        let found = self.own().get(encoded_key::<K>(key)?.as_ref());
+        found.map(|content| value_of::<V>(content)).transpose()
+    }
+
+    /// The map that `key` holds, at the same moment; `None` if the key is not there.
+    ///
+    /// # Errors
+    /// [`StreamError::Encode`], [`StreamError::IsValue`].
+    pub fn nested(&self, key: &K::Item) -> Result<Option<View<'_, K, V>>, StreamError> {
+        let found = self.own().get(encoded_key::<K>(key)?.as_ref());
+        let map = found.map(map_of::<V>).transpose()?;
+        Ok(map.map(|map| self.of(map)))
+    }
+
+    /// One of a map that is there.
+    fn of(&self, map: MapId) -> View<'_, K, V> {
+        View {
+            source: Source::Lent(self.state()),
+            map,
+            keys: PhantomData,
+        }
     }
 
     /// Whether `key` is there.
@@ -49,12 +98,12 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> View<'a, K, V> {
     /// [`StreamError::Encode`].
     pub fn contains_key(&self, key: &K::Item) -> Result<bool, StreamError> {
         let key = encoded_key::<K>(key)?;
-        Ok(self.state().replica.get(key.as_ref()).is_some())
+        Ok(self.own().get(key.as_ref()).is_some())
     }
 
-    /// Number of keys.
+    /// Number of keys: those of maps in it do not count.
     pub fn len(&self) -> usize {
-        self.state().replica.len()
+        self.own().len()
     }
 
     /// Whether there is no key.
@@ -72,8 +121,8 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> View<'a, K, V> {
         self.state().is_at(position)
     }
 
-    /// Keys and values, in the order in which the keys were inserted. Each may be one that this program cannot
-    /// decode.
+    /// The keys that hold values, and these, in the order in which the keys were inserted. Each may be one that this
+    /// program cannot decode. (Keys that hold maps are in [`maps`](Self::maps).)
     ///
     /// ```
     /// # use forkmap::StreamDict;
@@ -86,22 +135,29 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> View<'a, K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn iter(&self) -> ViewIter<'_, K, V> {
-        ViewIter {
-            entries: self.state().replica.iter(),
-            keys: PhantomData,
-        }
+        ViewIter::new(self.own())
     }
 
-    /// The keys, in the order in which they were inserted.
+    /// The keys that hold maps, and these, at the same moment, in the order in which the keys were inserted.
+    pub fn maps(&self) -> impl Iterator<Item = Result<(K::Owned, View<'_, K, V>), StreamError>> {
+        self.own().iter().filter_map(|(key, content)| {
+            let map = content.map()?;
+            Some(key_of::<K>(key).map(|key| (key, self.of(map))))
+        })
+    }
+
+    /// All keys, whatever they hold, in the order in which they were inserted.
     pub fn keys(&self) -> impl Iterator<Item = Result<K::Owned, StreamError>> {
-        let entries = self.state().replica.iter();
-        entries.map(|(key, _)| key_of::<K>(key))
+        self.own().iter().map(|(key, _)| key_of::<K>(key))
     }
 
     /// The values, in the order in which their keys were inserted.
     pub fn values(&self) -> impl Iterator<Item = Result<&V::Owned, StreamError>> {
-        let entries = self.state().replica.iter();
-        entries.map(|(_, held)| value_of::<V>(held))
+        let entries = self.own().iter();
+        entries.filter_map(|(_, content)| match content {
+            Content::Value(held) => Some(decoded::<V>(held)),
+            Content::Map(_) => None,
+        })
     }
 }
 
@@ -120,34 +176,83 @@ where
     }
 }
 
-impl<K: ?Sized, V: Stored + ?Sized> fmt::Debug for View<'_, K, V> {
+impl<K, V> fmt::Debug for View<'_, K, V>
+where
+    K: Stored<Owned: fmt::Debug> + ?Sized,
+    V: Stored<Owned: fmt::Debug> + ?Sized,
+{
+    /// As a map, with the maps in it; what cannot be decoded says so.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View")
-            .field("state", of(&self.state))
-            .finish_non_exhaustive()
+        Shown::<K, V>(&self.state().replica, self.map, PhantomData).fmt(f)
     }
 }
 
-/// What a [`View`] gives one after the other.
+/// A map that is there, to be shown.
+pub(super) struct Shown<'a, K: ?Sized, V: Stored + ?Sized>(
+    pub(super) &'a Replica<V>,
+    pub(super) MapId,
+    pub(super) PhantomData<fn() -> *const K>,
+);
+
+impl<K, V> fmt::Debug for Shown<'_, K, V>
+where
+    K: Stored<Owned: fmt::Debug> + ?Sized,
+    V: Stored<Owned: fmt::Debug> + ?Sized,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(replica, map, _) = self;
+        let mut shown = f.debug_map();
+        for (key, content) in replica.map(*map).into_iter().flat_map(Map::iter) {
+            match key_of::<K>(key) {
+                Ok(key) => shown.key(&key),
+                Err(error) => shown.key(&format_args!("<{error}>")),
+            };
+            match content {
+                // (No deeper than maps are nested.)
+                Content::Map(nested) => shown.value(&Shown::<K, V>(replica, *nested, PhantomData)),
+                Content::Value(held) => match decoded::<V>(held) {
+                    Ok(value) => shown.value(value),
+                    Err(error) => shown.value(&format_args!("<{error}>")),
+                },
+            };
+        }
+        shown.finish()
+    }
+}
+
+/// What a [`View`] gives one after the other: keys with their values.
 pub struct ViewIter<'a, K: ?Sized, V: Stored + ?Sized> {
-    entries: hashlink::linked_hash_map::Iter<'a, Box<[u8]>, HeldValue<V>>,
+    entries: hashlink::linked_hash_map::Iter<'a, Box<[u8]>, Content<V>>,
     keys: PhantomData<fn() -> *const K>,
+}
+
+impl<'a, K: ?Sized, V: Stored + ?Sized> ViewIter<'a, K, V> {
+    pub(super) fn new(map: &'a Map<V>) -> Self {
+        Self {
+            entries: map.iter(),
+            keys: PhantomData,
+        }
+    }
 }
 
 impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Iterator for ViewIter<'a, K, V> {
     type Item = Result<(K::Owned, &'a V::Owned), StreamError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (key, held) = self.entries.next()?;
-        Some(key_of::<K>(key).and_then(|key| Ok((key, value_of::<V>(held)?))))
+        loop {
+            let (key, content) = self.entries.next()?;
+            if let Content::Value(held) = content {
+                let entry = || Ok((key_of::<K>(key)?, decoded::<V>(held)?));
+                return Some(entry());
+            }
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.entries.size_hint()
+        // (Any of them may hold maps.)
+        (0, self.entries.size_hint().1)
     }
 }
-
-impl<K: Stored + ?Sized, V: Stored + ?Sized> ExactSizeIterator for ViewIter<'_, K, V> {}
 
 impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> IntoIterator for &'a View<'_, K, V> {
     type Item = Result<(K::Owned, &'a V::Owned), StreamError>;
@@ -194,9 +299,23 @@ pub(super) fn key_of<K: Stored + ?Sized>(bytes: &[u8]) -> Result<K::Owned, Strea
 }
 
 #[inline]
-pub(super) fn value_of<V: Stored + ?Sized>(held: &HeldValue<V>) -> Result<&V::Owned, StreamError> {
+fn decoded<V: Stored + ?Sized>(held: &replica::Held<V>) -> Result<&V::Owned, StreamError> {
     held.value().map_err(|source| StreamError::Decode {
         what: "value",
         source,
     })
+}
+
+/// The value, if it is one.
+#[inline]
+pub(super) fn value_of<V: Stored + ?Sized>(content: &Content<V>) -> Result<&V::Owned, StreamError> {
+    match content {
+        Content::Value(held) => decoded::<V>(held),
+        Content::Map(_) => Err(StreamError::IsMap),
+    }
+}
+
+/// The map, if it is one.
+pub(super) fn map_of<V: Stored + ?Sized>(content: &Content<V>) -> Result<MapId, StreamError> {
+    content.map().ok_or(StreamError::IsValue)
 }

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 
 use super::context::{self, Context};
+use super::record::Writer;
 use super::state::{Appended, State};
 use super::transaction::Transaction;
 use super::turns::Turns;
@@ -56,22 +57,22 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         at: Option<Position>,
         mut f: impl FnMut(&mut Transaction<'_, K, V>) -> Result<R, E>,
     ) -> Result<Attempt<R>, E> {
-        let mut changes = Vec::new();
+        let mut changes = Writer::default();
         self.in_turns(|cx, state, turns| {
             if at.is_some_and(|position| !state.is_at(position)) {
                 return Ok(Ok(Some(Attempt::Passed)));
             }
             changes.clear();
             let token = context::token()?;
-            let done = state.change(&mut changes, &mut f)?;
+            let done = state.change(self.map, &mut changes, &mut f)?;
             if context::token()? != token {
                 state.take_back();
                 return Err(StreamError::Forked.into());
             }
-            let appended = match changes.is_empty() {
+            let appended = match changes.bytes().is_empty() {
                 // What changes nothing has happened when everything was read.
                 true => Ok(Appended::Done),
-                false => state.append(cx, &changes),
+                false => state.append(cx, changes.bytes()),
             };
             if let Ok(Appended::Done) = appended {
                 state.keep();
@@ -81,7 +82,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
             state.take_back();
             Ok(match appended? {
                 Appended::NoRoom if turns.is_ours(state) => {
-                    let begun = state.begin(cx, &changes, dump_bytes);
+                    let begun = state.begin(cx, changes.bytes(), dump_bytes);
                     begun.map(|begun| begun.then_some(Attempt::Done(done)))
                 }
                 _ => Ok(None),
@@ -132,7 +133,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         self.transaction(|tx| tx.set(key, value))
     }
 
-    /// The same, and returns the previous value.
+    /// The same, and returns the previous value: `None` if there was none (or a map).
     ///
     /// # Errors
     /// [`StreamError`].
@@ -141,7 +142,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         V::Owned: Clone,
     {
         self.transaction(|tx| {
-            let previous = tx.get(key)?.cloned();
+            let previous = tx.value(key)?.cloned();
             tx.set(key, value)?;
             Ok(previous)
         })
@@ -173,7 +174,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         })
     }
 
-    /// Removes `key`, and returns its value.
+    /// Removes `key`, and returns its value: `None` if there was none (or a map, which is gone then as well).
     ///
     /// # Errors
     /// [`StreamError`].
@@ -182,7 +183,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         V::Owned: Clone,
     {
         self.transaction(|tx| {
-            let previous = tx.get(key)?.cloned();
+            let previous = tx.value(key)?.cloned();
             tx.remove(key)?;
             Ok(previous)
         })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use forkmap::{KeyChange, StreamDict, WatchEvent};
+use forkmap::{KeyChange, StreamDict, ValueChange, WatchEvent};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
@@ -68,11 +68,12 @@ fn watch(stream: &Numbers, dict: &forkmap::AtomicDict, place: usize) {
             continue;
         };
         let mut apply = |change: KeyChange<String, u64>, is_next: bool| {
-            let (key, new) = match change {
-                KeyChange::Inserted { key, value } | KeyChange::Updated { key, value } => {
-                    (key, Some(value))
-                }
-                KeyChange::Removed { key } => (key, None),
+            let KeyChange { path, key, change } = change;
+            assert!(path.is_empty());
+            let new = match change {
+                ValueChange::Inserted(value) | ValueChange::Updated(value) => Some(value),
+                ValueChange::Removed => None,
+                ValueChange::Nested => panic!("there are no maps"),
             };
             let old = match new {
                 Some(new) => told.insert(key.clone(), new),

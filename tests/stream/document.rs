@@ -37,12 +37,21 @@ fn xxh3(bytes: &[u8]) -> u64 {
 /// What the tables of the page call a word, and where they put it, counted from `b`.
 pub(crate) type Offsets = HashMap<String, u64>;
 
+/// What a key holds: its stored value, or the id of a map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stored {
+    Value(Vec<u8>),
+    Map(u64),
+}
+
+/// By their ids, with their entries in their order. That of the root is 0.
+type Maps = HashMap<u64, Vec<(Vec<u8>, Stored)>>;
+
 /// A control, and the generation that it leads to.
 pub(crate) struct Dictionary {
     pub(crate) control: Words,
     pub(crate) generation: Words,
-    /// Stored keys and values, in their order.
-    pub(crate) entries: Vec<(Vec<u8>, Vec<u8>)>,
+    maps: Maps,
     pub(crate) records: u64,
 }
 
@@ -62,12 +71,40 @@ impl Dictionary {
         let mut dictionary = Self {
             control,
             generation,
-            entries: Vec::new(),
+            maps: HashMap::from([(0, Vec::new())]),
             records: 0,
         };
         dictionary.check_control(offsets);
         dictionary.read_generation(offsets);
         dictionary
+    }
+
+    /// The root, which has no maps in it.
+    pub(crate) fn entries(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let entries = self.maps[&0].iter().cloned();
+        let value = |(key, node)| match node {
+            Stored::Value(value) => (key, value),
+            Stored::Map(_) => panic!("{key:?} holds a map"),
+        };
+        entries.map(value).collect()
+    }
+
+    /// The whole dictionary, of texts.
+    pub(crate) fn text(&self) -> String {
+        self.text_of(0)
+    }
+
+    fn text_of(&self, map: u64) -> String {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let entry = |(key, node): &(Vec<u8>, Stored)| {
+            let node = match node {
+                Stored::Value(value) => format!("{:?}", text(value)),
+                Stored::Map(map) => self.text_of(*map),
+            };
+            format!("{:?}: {node}", text(key))
+        };
+        let entries: Vec<_> = self.maps[&map].iter().map(entry).collect();
+        format!("{{{}}}", entries.join(", "))
     }
 
     fn check_control(&self, offsets: &Offsets) {
@@ -115,8 +152,8 @@ impl Dictionary {
         let dump = generation.slice(b + 8 * words + 8, dump_bytes);
         assert_eq!(generation.word(b + 8 * words), xxh3(dump));
         generation.are_zero(b + 8 * words + 8 + dump_bytes, generation.word(16));
-        let mut entries = Vec::new();
-        apply(&mut entries, dump);
+        let mut maps = self.maps.clone();
+        apply(&mut maps, 0, dump);
         assert_eq!(
             generation.word(b + offsets["next"]),
             0,
@@ -135,7 +172,7 @@ impl Dictionary {
             );
             let payload = generation.slice(at + 16, len);
             assert_eq!(xxh3(payload) as u32, checksum);
-            apply(&mut entries, payload);
+            apply(&mut maps, 0, payload);
             taken += 2 + len.div_ceil(8);
             self.records += 1;
             link = generation.word(at);
@@ -143,31 +180,59 @@ impl Dictionary {
         assert_eq!(link, 0, "it is not sealed");
         assert!(taken <= used && self.records <= (words - 8) / 2);
         generation.are_zero(b + 64 + 8 * used, b + 8 * words);
-        self.entries = entries;
+        self.maps = maps;
     }
 }
 
-/// Applies changes.
-fn apply(entries: &mut Vec<(Vec<u8>, Vec<u8>)>, mut bytes: &[u8]) {
+/// Applies changes, which begin in the map `at`; and tells in which they end.
+fn apply(maps: &mut Maps, mut at: u64, mut bytes: &[u8]) -> u64 {
     while !bytes.is_empty() {
         let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-        let (kind, k, v) = (number(0) >> 30, number(0) & ((1 << 30) - 1), number(4));
+        let (kind, k, v) = (number(0) >> 29, number(0) & ((1 << 29) - 1), number(4));
         let (key, rest) = bytes[8..].split_at(k as usize);
         let (value, rest) = rest.split_at(v as usize);
         bytes = rest;
-        let at = entries.iter().position(|(there, _)| there == key);
-        match (kind, at) {
-            (1, Some(at)) => entries[at].1 = value.to_vec(),
-            (1, None) => entries.push((key.to_vec(), value.to_vec())),
-            (2, at) => {
-                assert!(value.is_empty());
-                drop(at.map(|at| entries.remove(at)));
-            }
-            (3, _) => {
-                assert!(key.is_empty() && value.is_empty());
-                entries.clear();
-            }
-            (kind, _) => panic!("no change is of kind {kind}"),
+        let id = || u64::from_le_bytes(value.try_into().unwrap());
+        if kind == 5 {
+            assert!(key.is_empty());
+            at = id();
+            continue;
         }
+        let entries = maps.get_mut(&at).expect("the map is there");
+        let there = entries.iter().position(|(there, _)| there == key);
+        let mut put = |node| match there {
+            Some(there) => Some(std::mem::replace(&mut entries[there].1, node)),
+            None => {
+                entries.push((key.to_vec(), node));
+                None
+            }
+        };
+        let old: Vec<_> = match kind {
+            1 => put(Stored::Value(value.to_vec())).into_iter().collect(),
+            2 => {
+                assert!(value.is_empty());
+                there.map(|at| entries.remove(at).1).into_iter().collect()
+            }
+            3 => {
+                assert!(key.is_empty() && value.is_empty());
+                entries.drain(..).map(|(_, node)| node).collect()
+            }
+            4 => {
+                let old = put(Stored::Map(id()));
+                assert!(maps.insert(id(), Vec::new()).is_none());
+                old.into_iter().collect()
+            }
+            kind => panic!("no change is of kind {kind}"),
+        };
+        old.iter().for_each(|node| forget(maps, node));
+    }
+    at
+}
+
+/// With a map goes everything in it.
+fn forget(maps: &mut Maps, node: &Stored) {
+    if let Stored::Map(id) = node {
+        let entries = maps.remove(id).unwrap();
+        entries.iter().for_each(|(_, node)| forget(maps, node));
     }
 }

@@ -291,7 +291,7 @@ fn a_generation_that_is_missing_or_another_is_told() {
         fs::remove_file(&path).unwrap();
         assert_eq!(texts(&dict), ALL);
         let gone = dict.reload().unwrap_err();
-        assert!(matches!(gone, StreamError::Gone), "{gone}");
+        assert!(matches!(gone, StreamError::Lost), "{gone}");
         assert!(
             gone.to_string()
                 .contains("; unlink the dictionary and create it anew")

@@ -25,7 +25,7 @@ fn many_threads_look_at_once() {
             scope.spawn(|| {
                 let view = dict.view().unwrap();
                 all.wait();
-                assert_eq!(view.iter().len(), 50);
+                assert_eq!(view.iter().count(), 50);
                 assert!((0..50).all(|n| view.get(&n).unwrap() == Some(&(n * n))));
                 assert!(matches!(dict.get(&0), Err(StreamError::Reentrant)));
                 all.wait();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use forkmap::{KeyChange, Position, StreamDict, StreamError, Watch, WatchEvent};
+use forkmap::{KeyChange, Position, StreamDict, StreamError, ValueChange, Watch, WatchEvent};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -15,19 +15,21 @@ type Dict = StreamDict<str, u64>;
 type Event = WatchEvent<String, u64>;
 type Content = BTreeMap<String, u64>;
 
+fn changed(key: &str, change: ValueChange<u64>) -> KeyChange<String, u64> {
+    let (path, key) = (Vec::new(), key.to_owned());
+    KeyChange { path, key, change }
+}
+
 fn inserted(key: &str, value: u64) -> KeyChange<String, u64> {
-    let key = key.to_owned();
-    KeyChange::Inserted { key, value }
+    changed(key, ValueChange::Inserted(value))
 }
 
 fn updated(key: &str, value: u64) -> KeyChange<String, u64> {
-    let key = key.to_owned();
-    KeyChange::Updated { key, value }
+    changed(key, ValueChange::Updated(value))
 }
 
 fn removed(key: &str) -> KeyChange<String, u64> {
-    let key = key.to_owned();
-    KeyChange::Removed { key }
+    changed(key, ValueChange::Removed)
 }
 
 /// All that there is now.
@@ -47,10 +49,12 @@ fn changes(watch: &mut Watch<str, u64>) -> Vec<KeyChange<String, u64>> {
 
 /// Does to `content` what was told; and says whether that could be.
 fn apply(content: &mut Content, change: &KeyChange<String, u64>) -> bool {
-    match change {
-        KeyChange::Inserted { key, value } => content.insert(key.clone(), *value).is_none(),
-        KeyChange::Updated { key, value } => content.insert(key.clone(), *value).is_some(),
-        KeyChange::Removed { key } => content.remove(key).is_some(),
+    let key = &change.key;
+    match change.change {
+        ValueChange::Inserted(value) => content.insert(key.clone(), value).is_none(),
+        ValueChange::Updated(value) => content.insert(key.clone(), value).is_some(),
+        ValueChange::Removed => content.remove(key).is_some(),
+        ValueChange::Nested => panic!("there are no maps"),
     }
 }
 
@@ -223,7 +227,7 @@ fn who_comes_too_late_is_told_so_and_the_difference() {
                     let before = told.clone();
                     assert!(changes.iter().all(|change| apply(&mut told, change)));
                     let differs = |key| before.get(key) != told.get(key);
-                    let keys: Vec<_> = changes.iter().map(key_of).collect();
+                    let keys: Vec<_> = changes.iter().map(|change| change.key.as_str()).collect();
                     assert!(
                         keys.iter().all(|&key| differs(key)),
                         "a difference that is none"
@@ -236,14 +240,6 @@ fn who_comes_too_late_is_told_so_and_the_difference() {
         assert_eq!(told, content(&dict, "k"));
     }
     assert!(lags > 20 && live > 200, "{lags} {live}");
-}
-
-fn key_of(change: &KeyChange<String, u64>) -> &str {
-    match change {
-        KeyChange::Inserted { key, .. }
-        | KeyChange::Updated { key, .. }
-        | KeyChange::Removed { key } => key,
-    }
 }
 
 /// Three, each with a prefix of its own, and writers that do not wait for them.
@@ -282,7 +278,7 @@ fn several_watch_while_others_write() {
                     match event {
                         WatchEvent::Changed { change, .. } => {
                             assert!(apply(&mut told, &change), "{change:?}");
-                            let key = key_of(&change);
+                            let key = &change.key;
                             let last = &mut last[usize::from(key.starts_with('b'))];
                             // Each writer counts: none is left out, none comes twice.
                             assert!(told[key] == *last || told[key] == 0, "{key} {last}");

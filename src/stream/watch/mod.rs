@@ -1,66 +1,23 @@
 //! Watching: what changes, one after the other, by a replica of its own.
 
+mod event;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::event::{KeyChange, ValueChange, WatchEvent};
+use self::event::{RawChange, changes_by, decoded, differences};
 use super::error::StreamError;
-use super::record::Change;
-use super::replica::{Replica, Scope, decode};
+use super::replica::{Keys, Replica};
 use super::state::{Seen, State};
-use super::view::{encoded_key, key_of};
+use super::view::encoded_key;
 use super::{Position, Shared, StreamDict};
 use crate::raw::bell;
 use crate::stored::Stored;
 use crate::sync::Access;
-
-/// What became of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyChange<K, V> {
-    /// It was not there before.
-    Inserted {
-        /// The key.
-        key: K,
-        /// Its value.
-        value: V,
-    },
-    /// It had another value, or was given the same one again.
-    Updated {
-        /// The key.
-        key: K,
-        /// Its value from then on.
-        value: V,
-    },
-    /// It is gone.
-    Removed {
-        /// The key.
-        key: K,
-    },
-}
-
-/// What a [`Watch`] tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WatchEvent<K, V> {
-    /// One change.
-    Changed {
-        /// What became of which key.
-        change: KeyChange<K, V>,
-        /// The position behind it. All changes of one transaction have the same.
-        position: Position,
-    },
-    /// Changes are gone that nobody has looked at in time: what follows is [`Resync`](Self::Resync).
-    Lagged,
-    /// In what the dictionary differs from what was told before.
-    Resync {
-        /// The differences: one for each key that has another value than before, is gone or is new. There may be
-        /// none.
-        changes: Vec<KeyChange<K, V>>,
-        /// The position up to which they go.
-        position: Position,
-    },
-}
 
 /// What changes in a [`StreamDict`], one after the other: each change exactly once and in its order.
 ///
@@ -69,7 +26,8 @@ pub enum WatchEvent<K, V> {
 /// who writes does not know of it. So it can come too late: when it has not looked while the log was full twice, the
 /// changes in between are gone. It says so by [`WatchEvent::Lagged`], and the next event is the difference.
 ///
-/// Once the dictionary is unlinked or replaced, and all is told, what comes is [`StreamError::Unlinked`].
+/// Once the dictionary is unlinked or replaced, and all is told, what comes is [`StreamError::Unlinked`]; and once the
+/// map that is watched is removed from where it was, [`StreamError::Gone`].
 ///
 /// It is a handle, as its dictionary is: it keeps that open, and the memory of the generation that it has seen last.
 /// A forked child can go on with a watch that it inherits.
@@ -87,17 +45,15 @@ enum RawEvent {
     Resync(Vec<RawChange>, Position),
 }
 
-type RawChange = KeyChange<Box<[u8]>, Box<[u8]>>;
-
 impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
-    /// Watches all keys, from now on.
+    /// Watches everything in this map, and in the maps below it, from now on.
     ///
     /// # Errors
     /// [`StreamError`].
     ///
     /// ```
     /// use std::time::Duration;
-    /// use forkmap::{KeyChange, StreamDict, WatchEvent};
+    /// use forkmap::{StreamDict, ValueChange, WatchEvent};
     ///
     /// let settings = StreamDict::<str, u64>::options().unlink_on_drop(true).create_unique()?;
     /// let mut watch = settings.watch_prefix("net/")?;
@@ -105,32 +61,37 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     /// settings.set("net/retries", &3)?;
     /// let event = watch.next_within(Duration::from_secs(1))?;
     /// let Some(WatchEvent::Changed { change, .. }) = event else { panic!("{event:?}") };
-    /// assert_eq!(change, KeyChange::Inserted { key: "net/retries".to_owned(), value: 3 });
+    /// assert_eq!((change.key.as_str(), change.change), ("net/retries", ValueChange::Inserted(3)));
     /// assert_eq!(watch.next_within(Duration::ZERO)?, None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn watch(&self) -> Result<Watch<K, V>, StreamError> {
-        self.watch_within(Scope::All)
+        self.watch_within(Keys::All)
     }
 
-    /// Watches one key, from now on.
+    /// Watches one key, and what is below it if it holds a map, from now on.
     ///
     /// # Errors
     /// [`StreamError`].
     pub fn watch_key(&self, key: &K::Item) -> Result<Watch<K, V>, StreamError> {
-        self.watch_within(Scope::Key(encoded_key::<K>(key)?.as_ref().into()))
+        self.watch_within(Keys::One(encoded_key::<K>(key)?.as_ref().into()))
     }
 
-    /// Watches the keys whose stored bytes begin with those of `prefix`, from now on: for keys that are `str` or
-    /// `[u8]`, those that begin like that.
+    /// Watches the keys whose stored bytes begin with those of `prefix`, and what is below them, from now on: for keys
+    /// that are `str` or `[u8]`, those that begin like that.
     ///
     /// # Errors
     /// [`StreamError`].
     pub fn watch_prefix(&self, prefix: &K::Item) -> Result<Watch<K, V>, StreamError> {
-        self.watch_within(Scope::Prefix(encoded_key::<K>(prefix)?.as_ref().into()))
+        self.watch_within(Keys::Prefix(encoded_key::<K>(prefix)?.as_ref().into()))
     }
 
-    fn watch_within(&self, scope: Scope) -> Result<Watch<K, V>, StreamError> {
+    fn watch_within(&self, keys: Keys) -> Result<Watch<K, V>, StreamError> {
+        let scope = {
+            let view = self.view()?;
+            let scope = view.state().replica.scope_of(view.map(), keys);
+            scope.expect("it is there")
+        };
         let shared = Arc::clone(&self.shared);
         let cx = shared.context();
         let mut state = State::attach_within(&cx, &scope)?;
@@ -206,6 +167,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Watch<K, V> {
         let (bell, deadline) = (cx.bell(), bell::after(timeout));
         let mut look = || match self.read_on() {
             Ok(false) if cx.is_unlinked() => Some(Err(StreamError::Unlinked)),
+            Ok(false) if self.is_gone() => Some(Err(StreamError::Gone)),
             Ok(false) => None,
             found => Some(found),
         };
@@ -220,13 +182,23 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Watch<K, V> {
         self.decoded(event).map(Some)
     }
 
+    /// Whether the map that is watched is not there any more.
+    fn is_gone(&self) -> bool {
+        let replica = &self.state.replica;
+        replica.map(replica.scope().map).is_none()
+    }
+
     /// Reads on until there is an event: whether there is one.
     fn read_on(&mut self) -> Result<bool, StreamError> {
         let cx = self.shared.context();
         while self.events.is_empty() {
             let (mut changes, mut leapt) = (Vec::new(), None);
             let has_more = self.state.step(&cx, |seen| match seen {
-                Seen::Change { before, change } => note(before, change, &mut changes),
+                Seen::Change {
+                    before,
+                    map,
+                    change,
+                } => changes.extend(changes_by(before, map, change)),
                 Seen::Leap { before, after } => leapt = Some(differences(before, after)),
             });
             if !has_more? {
@@ -271,73 +243,6 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Watch<K, V> {
 
 fn lagged(differences: Vec<RawChange>, position: Position) -> [RawEvent; 2] {
     [RawEvent::Lagged, RawEvent::Resync(differences, position)]
-}
-
-/// What a change that is about to be made means for the keys.
-fn note(before: &Replica<[u8]>, change: Change<'_>, changes: &mut Vec<RawChange>) {
-    let is_there = |key| before.get(key).is_some();
-    match change {
-        Change::Put { key, value } => {
-            let is_new = !is_there(key);
-            let (key, value) = (key.into(), value.into());
-            changes.push(match is_new {
-                true => KeyChange::Inserted { key, value },
-                false => KeyChange::Updated { key, value },
-            });
-        }
-        Change::Remove { key } if !is_there(key) => {}
-        Change::Remove { key } => changes.push(KeyChange::Removed { key: key.into() }),
-        Change::Clear => changes.extend(
-            before
-                .iter()
-                .map(|(key, _)| KeyChange::Removed { key: key.clone() }),
-        ),
-    }
-}
-
-/// In what two replicas differ.
-fn differences(before: &Replica<[u8]>, after: &Replica<[u8]>) -> Vec<RawChange> {
-    fn stored<'r>(replica: &'r Replica<[u8]>, key: &[u8]) -> Option<&'r [u8]> {
-        // (Bytes can always be decoded.)
-        let value = replica.get(key)?.value();
-        value.ok().map(|value| &value[..])
-    }
-    let removed = before.iter().filter(|(key, _)| after.get(key).is_none());
-    let removed = removed.map(|(key, _)| KeyChange::Removed { key: key.clone() });
-    let now = after.iter().filter_map(|(key, _)| {
-        let (old, new) = (stored(before, key), stored(after, key)?);
-        let (key, value) = (key.clone(), new.into());
-        match old {
-            None => Some(KeyChange::Inserted { key, value }),
-            Some(old) if old == new => None,
-            Some(_) => Some(KeyChange::Updated { key, value }),
-        }
-    });
-    removed.chain(now).collect()
-}
-
-fn decoded<K: Stored + ?Sized, V: Stored + ?Sized>(
-    change: &RawChange,
-) -> Result<KeyChange<K::Owned, V::Owned>, StreamError> {
-    let value_of = |value: &[u8]| {
-        decode::<V>(value).map_err(|source| StreamError::Decode {
-            what: "value",
-            source,
-        })
-    };
-    Ok(match change {
-        KeyChange::Inserted { key, value } => KeyChange::Inserted {
-            key: key_of::<K>(key)?,
-            value: value_of(value)?,
-        },
-        KeyChange::Updated { key, value } => KeyChange::Updated {
-            key: key_of::<K>(key)?,
-            value: value_of(value)?,
-        },
-        KeyChange::Removed { key } => KeyChange::Removed {
-            key: key_of::<K>(key)?,
-        },
-    })
 }
 
 impl<K: Stored + ?Sized, V: Stored + ?Sized> Iterator for Watch<K, V> {
