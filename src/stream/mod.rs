@@ -348,7 +348,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         View::new(self.shared.read()?, held, self.map)
     }
 
-    /// The value of `key`, cloned; `None` if it is not there.
+    /// The value of `key`, cloned; `None` if it is not there. [`StreamError::IsMap`] if it holds a map.
     ///
     /// # Errors
     /// [`StreamError`].
@@ -367,7 +367,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         self.view()?.contains_key(key)
     }
 
-    /// Number of keys.
+    /// Number of keys: those of maps in it do not count.
     ///
     /// # Errors
     /// [`StreamError`].
@@ -433,7 +433,8 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     /// [`unlink_on_drop`](crate::Options::unlink_on_drop) asked for that, the dictionary is unlinked.
     ///
     /// # Errors
-    /// [`StreamError`]; [`StreamError::Unlink`] if nothing but that failed. The handle is gone then as well.
+    /// [`StreamError`]; [`StreamError::IsMap`] if a key holds a map (take the [`tree`](Self::tree) instead);
+    /// [`StreamError::Unlink`] if nothing but that failed. The handle is gone then as well.
     #[expect(clippy::type_complexity, reason = "keys and values, and no more")]
     pub fn close(self) -> Result<Vec<(K::Owned, V::Owned)>, StreamError>
     where
@@ -445,7 +446,10 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
                 let (key, value): (K::Owned, &V::Owned) = entry?;
                 Ok((key, value.clone()))
             };
-            view.iter().map(cloned).collect()
+            match view.maps().next() {
+                Some(_) => Err(StreamError::IsMap),
+                None => view.iter().map(cloned).collect(),
+            }
         };
         let unlinked =
             Arc::into_inner(self.shared).map(|mut shared| shared.unlink_if_due(UNLINK_PATIENCE));

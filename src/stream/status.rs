@@ -9,7 +9,7 @@ use crate::stored::Stored;
 pub struct Status {
     /// How far the stream has come.
     pub position: Position,
-    /// Number of keys.
+    /// Number of keys, in all maps.
     pub len: usize,
     /// Bytes of the dump that the current generation began with.
     pub dump_bytes: u64,

@@ -16,6 +16,8 @@ mod hostile;
 mod leftovers;
 mod links;
 mod model;
+mod nested;
+mod nested_model;
 mod operations;
 mod order;
 mod panics;
