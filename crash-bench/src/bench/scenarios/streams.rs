@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use forkmap::{OpenError, Options, StreamDict, StreamError};
+use forkmap::{OpenError, Options, StreamDict, StreamError, View};
 
 use crate::bench::scenario::{Failure, NAME, Seen, ensure};
 
@@ -139,9 +139,23 @@ impl Site {
 /// A key that there is only at the last look.
 const LAST: u64 = 99;
 
-/// What must be in a dictionary, in the order of insertion.
+/// What must be in a dictionary, in the order of insertion. What a map holds comes behind it: each byte of a key
+/// is the key in one more map, from the highest one on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Model(pub(super) Vec<(u64, u64)>);
+
+/// What stands for a map, as a value.
+pub(super) const MAP: u64 = u64::MAX;
+
+/// A key in the map that `outer` holds.
+pub(super) const fn below(outer: u64, key: u64) -> u64 {
+    outer << 8 | key
+}
+
+/// Whether it is `outer`, or in the map that that holds.
+fn is_within(key: u64, outer: u64) -> bool {
+    key == outer || key > 0xFF && is_within(key >> 8, outer)
+}
 
 impl Model {
     pub(super) fn accounts() -> Self {
@@ -158,15 +172,21 @@ impl Model {
         match self.0.iter_mut().find(|entry| entry.0 == key) {
             Some(entry) => Some(std::mem::replace(&mut entry.1, value)),
             None => {
-                self.0.push((key, value));
+                let map = key >> 8;
+                let last = self.0.iter().rposition(|entry| is_within(entry.0, map));
+                let at = last
+                    .filter(|_| map > 0)
+                    .map_or(self.0.len(), |last| last + 1);
+                self.0.insert(at, (key, value));
                 None
             }
         }
     }
 
+    /// Removes a key, with everything below it.
     pub(super) fn remove(&mut self, key: u64) -> Option<u64> {
         let found = self.get(key);
-        self.0.retain(|entry| entry.0 != key);
+        self.0.retain(|entry| !is_within(entry.0, key));
         found
     }
 
@@ -191,9 +211,14 @@ impl Model {
     pub(super) fn is_in(&self, dict: &Dict) -> Result<(), Failure> {
         let found = entries(dict)?;
         ensure!(found == *self, "{found:?}, not {self:?}");
-        ensure!(dict.len()? == self.0.len(), "another length");
+        let len = self.0.iter().filter(|entry| entry.0 <= 0xFF).count();
+        ensure!(dict.len()? == len, "another length");
         for &(key, value) in &self.0 {
-            let found = dict.get(&key)?;
+            let found = match dict.get(&key) {
+                _ if key > 0xFF => continue,
+                Err(StreamError::IsMap) => Some(MAP),
+                found => found?,
+            };
             ensure!(found == Some(value), "key {key}: {found:?}, not {value}");
         }
         Ok(())
@@ -224,12 +249,29 @@ impl Model {
 
 /// What is there.
 pub(super) fn entries(dict: &Dict) -> Result<Model, Failure> {
-    let view = dict.view()?;
-    let entries: Result<Vec<_>, StreamError> = view
-        .iter()
-        .map(|entry| entry.map(|(key, value)| (key, *value)))
-        .collect();
-    Ok(Model(entries?))
+    let mut entries = Vec::new();
+    push_all(&dict.view()?, 0, &mut entries)?;
+    Ok(Model(entries))
+}
+
+fn push_all(
+    view: &View<'_, u64, u64>,
+    outer: u64,
+    all: &mut Vec<(u64, u64)>,
+) -> Result<(), StreamError> {
+    for key in view.keys() {
+        let key = key?;
+        match view.get(&key) {
+            Err(StreamError::IsMap) => {
+                all.push((below(outer, key), MAP));
+                if let Some(map) = view.nested(&key)? {
+                    push_all(&map, below(outer, key), all)?;
+                }
+            }
+            value => all.extend(value?.map(|value| (below(outer, key), *value))),
+        }
+    }
+    Ok(())
 }
 
 /// A previous value, as a number.

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use forkmap::{Position, Watch, WatchEvent};
+use forkmap::{Node, Position, StreamError, Tree, Watch, WatchEvent};
 
 use super::streams::{
-    ACCOUNTS, Dict, LONG, Made, Model, SHORT, START, Site, entries, fill, previous, transfer, work,
+    ACCOUNTS, Dict, LONG, MAP, Made, Model, SHORT, START, Site, below, entries, fill, previous,
+    transfer, work,
 };
 use super::streams_dead::{Death, die};
 use crate::bench::scenario::{Failure, Fate, Scenario, Scene, Seen, ensure};
@@ -25,6 +26,11 @@ const LEFT: u64 = 600;
 const MANY: u64 = 100;
 const HOW_MANY: u64 = 14;
 
+/// A key that holds a map, if there is one: with a value, and another map with one.
+const OUTER: u64 = 30;
+const INNER: u64 = 31;
+const VALUE: u64 = 1;
+
 const A_MOMENT: Duration = Duration::from_millis(1);
 
 type Op = fn(&mut Change) -> Result<u64, Failure>;
@@ -37,12 +43,14 @@ struct Plan {
     log_bytes: u64,
     /// Whether the log is full before.
     full: bool,
+    /// Whether there is a map.
+    nested: bool,
     /// How far somebody had come who began a generation.
     death: Option<Death>,
     /// What the victim does before.
     enter: fn(&mut Change) -> Result<(), Failure>,
-    /// Whether that appends a record.
-    appends: bool,
+    /// What that makes of the entries.
+    entered: fn(&mut Model),
     /// Whether the peer begins by opening it once more. (Else it puts in order, by going on, what somebody
     /// who knows only the name would find.)
     reopens: bool,
@@ -54,9 +62,10 @@ fn plan(op: Op, model: fn(&mut Model) -> u64) -> Plan {
         model,
         log_bytes: LONG,
         full: false,
+        nested: false,
         death: None,
         enter: Change::take_over,
-        appends: false,
+        entered: |_| {},
         reopens: false,
     }
 }
@@ -74,6 +83,12 @@ impl Plan {
         self.short()
     }
 
+    /// There is a map.
+    fn nested(mut self) -> Self {
+        self.nested = true;
+        self
+    }
+
     fn after(mut self, death: Death) -> Self {
         self.death = Some(death);
         self.short()
@@ -86,7 +101,7 @@ impl Plan {
 
     /// The same, and that appends a record.
     fn append(mut self, enter: fn(&mut Change) -> Result<(), Failure>) -> Self {
-        self.appends = true;
+        self.entered = |model| _ = model.set(ACCOUNTS[0], ENTERED);
         self.enter(enter)
     }
 
@@ -100,7 +115,24 @@ impl Plan {
         let site = Site::new(dir, self.log_bytes);
         let mut before = Model::accounts();
         let other = site.create(&before)?;
+        if self.nested {
+            let inner = Tree::from_iter([(VALUE, START)]);
+            let mut outer = inner.clone();
+            outer.insert(INNER, Node::Map(inner));
+            other.set_node(&OUTER, &Node::Map(outer))?;
+            let maps = [OUTER, below(OUTER, INNER)];
+            let values = maps.map(|map| below(map, VALUE));
+            for (key, content) in [
+                (maps[0], MAP),
+                (values[0], START),
+                (maps[1], MAP),
+                (values[1], START),
+            ] {
+                before.set(key, content);
+            }
+        }
         let dict = site.open()?;
+        let outer = dict.get_nested(&OUTER)?;
         if self.full {
             fill(&other, &mut before)?;
         }
@@ -111,6 +143,7 @@ impl Plan {
             site,
             other,
             dict: Some(dict),
+            outer,
             opened: None,
             before,
             seen: None,
@@ -127,6 +160,8 @@ struct Change {
     other: Dict,
     /// What the victim does it with, and the peer goes on with.
     dict: Option<Dict>,
+    /// The map in that, if there is one.
+    outer: Option<Dict>,
     /// What the victim has opened.
     opened: Option<Dict>,
     /// The entries before the operation, but for what `enter` makes of them.
@@ -145,6 +180,10 @@ const ENTERED: u64 = 5;
 impl Change {
     fn dict(&self) -> Result<&Dict, Failure> {
         Ok(self.dict.as_ref().ok_or("no dictionary")?)
+    }
+
+    fn outer(&self) -> Result<&Dict, Failure> {
+        Ok(self.outer.as_ref().ok_or("no map")?)
     }
 
     /// Reads with both handles, so that a fork is nothing new to them.
@@ -172,6 +211,14 @@ impl Change {
     fn watch_and_dump_twice(&mut self) -> Result<(), Failure> {
         self.watch = Some(self.dict()?.watch()?);
         self.dump_twice()
+    }
+
+    /// Begins to watch the map, and the others remove it.
+    fn watch_and_remove(&mut self) -> Result<(), Failure> {
+        self.take_over()?;
+        self.watch = Some(self.outer()?.watch()?);
+        self.other.remove(&OUTER)?;
+        Ok(())
     }
 
     /// The others begin a generation.
@@ -211,9 +258,7 @@ impl Change {
     /// The entries before the operation and after it.
     fn states(&self) -> (Model, Model) {
         let mut before = self.before.clone();
-        if self.plan.appends {
-            before.set(ACCOUNTS[0], ENTERED);
-        }
+        (self.plan.entered)(&mut before);
         let mut after = before.clone();
         (self.plan.model)(&mut after);
         (before, after)
@@ -483,10 +528,83 @@ mod ops {
         plan(op, |_| 1).append(Change::watch_and_append)
     }
 
+    /// In a map.
+    pub(super) fn nested_set() -> Plan {
+        let op = |s: &mut Change| {
+            s.outer()?.set(&FRESH, &NEW)?;
+            Ok(0)
+        };
+        plan(op, |model| {
+            model.set(below(OUTER, FRESH), NEW);
+            0
+        })
+        .nested()
+    }
+
+    /// Makes a map, unless there is one.
+    pub(super) fn nest() -> Plan {
+        let op = |s: &mut Change| {
+            s.outer()?.nested(&FRESH)?;
+            Ok(0)
+        };
+        plan(op, |model| {
+            model.set(below(OUTER, FRESH), MAP);
+            0
+        })
+        .nested()
+    }
+
+    pub(super) fn nested_remove() -> Plan {
+        let op = |s: &mut Change| {
+            s.dict()?.remove(&OUTER)?;
+            Ok(0)
+        };
+        plan(op, |model| {
+            model.remove(OUTER);
+            0
+        })
+        .nested()
+    }
+
+    /// From one map into another, with what is in it.
+    pub(super) fn nested_move() -> Plan {
+        let op = |s: &mut Change| {
+            s.dict()?.transaction(|tx| {
+                let mut outer = tx.nested(&OUTER)?;
+                if let Some(node) = outer.remove_node(&INNER)? {
+                    tx.set_node(&INNER, &node)?;
+                }
+                Ok::<(), StreamError>(())
+            })?;
+            Ok(0)
+        };
+        plan(op, |model| {
+            model.remove(below(OUTER, INNER));
+            model.set(INNER, MAP);
+            model.set(below(INNER, VALUE), START);
+            0
+        })
+        .nested()
+    }
+
+    pub(super) fn nested_get() -> Plan {
+        let op = |s: &mut Change| Ok(previous(s.outer()?.get(&VALUE)?));
+        plan(op, |model| previous(model.get(below(OUTER, VALUE)))).nested()
+    }
+
+    /// The first of what went with a map.
+    pub(super) fn watch_removed() -> Plan {
+        let plan = watch_next().nested().enter(Change::watch_and_remove);
+        Plan {
+            entered: |model| _ = model.remove(OUTER),
+            ..plan
+        }
+    }
+
     pub(super) fn watch_lagged() -> Plan {
         let plan = watch_next().short().enter(Change::watch_and_dump_twice);
         Plan {
-            appends: false,
+            entered: |_| {},
             model: |_| 2,
             ..plan
         }
@@ -533,5 +651,16 @@ scenarios! {
     watch: ops::watch();
     watch_next: ops::watch_next();
     watch_lagged: ops::watch_lagged();
+    watch_removed: ops::watch_removed();
+    nest: ops::nest();
+    nest_full: ops::nest().full();
+    nested_set: ops::nested_set();
+    nested_set_full: ops::nested_set().full();
+    nested_remove: ops::nested_remove();
+    nested_remove_full: ops::nested_remove().full();
+    nested_move: ops::nested_move();
+    nested_get: ops::nested_get();
+    nested_get_next: ops::nested_get().enter(Change::dump);
+    nested_get_later: ops::nested_get().short().enter(Change::dump_twice);
     wait_for_change: ops::wait_for_change();
 }
