@@ -135,6 +135,14 @@ impl<K: Eq + Hash, V> Tree<K, V> {
         self.entries.get(key)
     }
 
+    /// What `key` holds, to be changed.
+    pub fn get_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut Node<K, V>>
+    where
+        K: Borrow<Q>,
+    {
+        self.entries.get_mut(key)
+    }
+
     /// Has `key` hold that, and returns what it held. A key that is there keeps its place.
     pub fn insert(&mut self, key: K, node: Node<K, V>) -> Option<Node<K, V>> {
         match self.entries.get_mut(&key) {

@@ -192,11 +192,10 @@ impl Watched {
 
 fn change_in(tree: &mut Owned, path: &[String], key: String, change: ValueChange<u64>) {
     if let Some((first, rest)) = path.split_first() {
-        let Some(Node::Map(mut below)) = tree.get(first).cloned() else {
+        let Some(Node::Map(below)) = tree.get_mut(first) else {
             panic!("{first} holds no map")
         };
-        change_in(&mut below, rest, key, change);
-        tree.insert(first.clone(), Node::Map(below));
+        change_in(below, rest, key, change);
         return;
     }
     let old = match change {
