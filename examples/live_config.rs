@@ -20,7 +20,7 @@ use std::error::Error;
 use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use forkmap::{KeyChange, Node, StreamDict, StreamError, Tree, ValueChange, WatchEvent};
+use forkmap::{Node, StreamDict, StreamError, Tree, WatchEvent};
 
 const SERVICES: [&str; 3] = ["web", "mail", "search"];
 const EDITS: usize = 3000;
@@ -39,30 +39,6 @@ fn setting<'s>(settings: &'s Settings, path: &[&str]) -> Option<&'s str> {
         (Node::Map(map), rest) => setting(map, rest),
         _ => None,
     }
-}
-
-/// Brings settings up to date.
-fn apply(settings: &mut Settings, change: KeyChange<String, String>) -> Result<(), String> {
-    let KeyChange { path, key, change } = change;
-    let mut map = settings;
-    for key in path {
-        map = match map.get_mut(&key) {
-            Some(Node::Map(map)) => map,
-            other => return Err(format!("{key} holds {other:?} and not a map")),
-        };
-    }
-    match change {
-        ValueChange::Inserted(value) | ValueChange::Updated(value) => {
-            map.insert(key, Node::Value(value));
-        }
-        ValueChange::Nested => {
-            map.insert(key, Node::Map(Tree::new()));
-        }
-        ValueChange::Removed => {
-            map.remove(&key);
-        }
-    }
-    Ok(())
 }
 
 /// What every edit keeps: the pool has as many connections as each of its hosts has together.
@@ -106,6 +82,11 @@ fn serve(name: &str, service: &str) -> Result<(), Box<dyn Error>> {
     }
 }
 
+fn is_told(fits: bool) -> Result<(), &'static str> {
+    fits.then_some(())
+        .ok_or("something changes in a map that was not told of")
+}
+
 fn live(
     section: &Config,
     tell: impl Fn(&str) -> Result<(), StreamError>,
@@ -125,7 +106,7 @@ fn live(
                 *told += 1;
                 // Each edit ends with the version.
                 let is_whole = change.path.is_empty() && change.key == "version";
-                apply(&mut settings, change)?;
+                is_told(settings.apply(change))?;
                 if !is_whole || !settings.iter().any(|(key, _)| key == "version") {
                     continue;
                 }
@@ -133,7 +114,7 @@ fn live(
             Some(WatchEvent::Lagged) => continue,
             Some(WatchEvent::Resync { changes, .. }) => {
                 for change in changes {
-                    apply(&mut settings, change)?;
+                    is_told(settings.apply(change))?;
                 }
             }
         }

@@ -93,6 +93,8 @@ use crate::sync::Access;
 pub struct StreamDict<K: ?Sized, V: Stored + ?Sized> {
     shared: Arc<Shared<V>>,
     map: MapId,
+    /// The keys that have led to it from the root.
+    path: Vec<Box<[u8]>>,
     keys: PhantomData<fn() -> *const K>,
 }
 
@@ -311,6 +313,7 @@ impl<K: ?Sized, V: Stored + ?Sized> Clone for StreamDict<K, V> {
         Self {
             shared: Arc::clone(&self.shared),
             map: self.map,
+            path: self.path.clone(),
             keys: PhantomData,
         }
     }
@@ -331,6 +334,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         Self {
             shared: Arc::new(shared),
             map: MapId::ROOT,
+            path: Vec::new(),
             keys: PhantomData,
         }
     }

@@ -57,7 +57,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
             return Ok(found);
         }
         let map = self.transaction(|tx| tx.nested(key).map(|nested| nested.map()))?;
-        Ok(self.of(map))
+        self.below(key, map)
     }
 
     /// The map that `key` holds; `None` if the key is not there.
@@ -66,15 +66,18 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     /// [`StreamError`]; [`StreamError::IsValue`].
     pub fn get_nested(&self, key: &K::Item) -> Result<Option<Self>, StreamError> {
         let map = self.view()?.nested(key)?.map(|nested| nested.map());
-        Ok(map.map(|map| self.of(map)))
+        map.map(|map| self.below(key, map)).transpose()
     }
 
-    fn of(&self, map: MapId) -> Self {
-        Self {
+    fn below(&self, key: &K::Item, map: MapId) -> Result<Self, StreamError> {
+        let mut path = self.path.clone();
+        path.push(encoded_key::<K>(key)?.as_ref().into());
+        Ok(Self {
             shared: Arc::clone(&self.shared),
             map,
+            path,
             keys: PhantomData,
-        }
+        })
     }
 }
 

@@ -7,6 +7,8 @@ use std::hash::Hash;
 use hashlink::LinkedHashMap;
 use hashlink::linked_hash_map;
 
+use super::{KeyChange, ValueChange};
+
 /// What a key holds, by itself: a value, or a map with everything in it.
 ///
 /// What [`StreamDict::remove_node`](crate::StreamDict::remove_node) returns can be given to
@@ -157,6 +159,51 @@ impl<K: Eq + Hash, V> Tree<K, V> {
         K: Borrow<Q>,
     {
         self.entries.remove(key)
+    }
+}
+
+impl<K: Eq + Hash, V> Tree<K, V> {
+    /// Makes a change that a [`Watch`](crate::Watch) has told of: so a copy of what is watched is kept up to date. If
+    /// the path of the change leads to no map here, it changes nothing and returns `false`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use forkmap::{StreamDict, WatchEvent};
+    /// # let settings = StreamDict::<str, u64>::options().unlink_on_drop(true).create_unique()?;
+    /// let view = settings.view()?;
+    /// let (mut copy, mut watch) = (view.tree()?, settings.watch()?.since(view.position())?);
+    /// drop(view);
+    /// settings.nested("net")?.set("port", &80)?;
+    /// while let Some(event) = watch.next_within(Duration::ZERO)? {
+    ///     let changes = match event {
+    ///         WatchEvent::Changed { change, .. } => vec![change],
+    ///         WatchEvent::Lagged => continue,
+    ///         WatchEvent::Resync { changes, .. } => changes,
+    ///     };
+    ///     for change in changes {
+    ///         assert!(copy.apply(change));
+    ///     }
+    /// }
+    /// assert_eq!(settings.view()?, copy);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn apply(&mut self, change: KeyChange<K, V>) -> bool {
+        let KeyChange { path, key, change } = change;
+        let mut map = self;
+        for key in path {
+            map = match map.get_mut(&key) {
+                Some(Node::Map(map)) => map,
+                _ => return false,
+            };
+        }
+        match change {
+            ValueChange::Inserted(value) | ValueChange::Updated(value) => {
+                map.insert(key, Node::Value(value));
+            }
+            ValueChange::Nested => _ = map.insert(key, Node::Map(Self::new())),
+            ValueChange::Removed => _ = map.remove(&key),
+        }
+        true
     }
 }
 

@@ -56,6 +56,8 @@ mod streams_killed;
 #[cfg(not(feature = "portable"))]
 mod streams_names;
 #[cfg(not(feature = "portable"))]
+mod streams_nested;
+#[cfg(not(feature = "portable"))]
 mod streams_places;
 #[cfg(not(feature = "portable"))]
 mod streams_read;
@@ -110,6 +112,7 @@ fn main() -> ExitCode {
             streams_readers::ROLES,
             streams_stepping::ROLES,
             streams_waiting::ROLES,
+            streams_nested::ROLES,
             streams_watching::ROLES,
             waiting::ROLES,
         ]
@@ -142,6 +145,7 @@ fn main() -> ExitCode {
             streams_readers::tests(),
             streams_stepping::tests(),
             streams_waiting::tests(),
+            streams_nested::tests(),
             streams_watching::tests(),
             waiting::tests(),
         ]

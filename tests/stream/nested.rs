@@ -335,4 +335,8 @@ fn a_view_and_a_transaction_see_that_they_are_of_one_dictionary() {
     drop(view);
     let found = nested.transaction(|_| dict.get("x").map(drop));
     assert!(matches!(found, Err(StreamError::Reentrant)));
+    // A watch has a copy of its own.
+    let view = nested.view().unwrap();
+    let watch = nested.watch().unwrap().since(view.position()).unwrap();
+    assert_eq!(watch.position(), view.position());
 }

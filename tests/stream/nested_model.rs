@@ -235,11 +235,13 @@ fn handle(dict: &Dict, path: &[String]) -> Dict {
     path.iter().fold(dict.clone(), down)
 }
 
+type Step<'f> = dyn FnMut(&mut Transaction<'_, str, u64>) -> Result<(), StreamError> + 'f;
+
 /// Goes down in a transaction, and does there what is to be done.
 fn within(
     tx: &mut Transaction<'_, str, u64>,
     path: &[String],
-    f: &mut dyn FnMut(&mut Transaction<'_, str, u64>) -> Result<(), StreamError>,
+    f: &mut Step<'_>,
 ) -> Result<(), StreamError> {
     match path.split_first() {
         None => f(tx),

@@ -100,12 +100,6 @@ impl<V: Stored + ?Sized> Replica<V> {
         Some(path)
     }
 
-    /// Those keys of a map that is there, and what is below them.
-    pub(super) fn scope_of(&self, map: MapId, keys: Keys) -> Option<Scope> {
-        let path = self.path(MapId::ROOT, map)?;
-        Some(Scope { path, map, keys })
-    }
-
     /// Whether a map can be nested in that one.
     pub(super) fn can_nest_in(&self, map: MapId) -> bool {
         self.map(map).is_some_and(|map| map.place.depth < DEEPEST)

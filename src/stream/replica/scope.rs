@@ -6,9 +6,9 @@ use crate::stream::record::MapId;
 #[derive(Debug, Clone, Default)]
 pub(in crate::stream) struct Scope {
     /// The keys that lead from the root to the map.
-    pub(super) path: Vec<Box<[u8]>>,
+    pub(in crate::stream) path: Vec<Box<[u8]>>,
     pub(in crate::stream) map: MapId,
-    pub(super) keys: Keys,
+    pub(in crate::stream) keys: Keys,
 }
 
 #[derive(Debug, Clone, Default)]

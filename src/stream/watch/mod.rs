@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use self::event::{KeyChange, ValueChange, WatchEvent};
 use self::event::{RawChange, changes_by, decoded, differences};
 use super::error::StreamError;
-use super::replica::{Keys, Replica};
+use super::replica::{Keys, Replica, Scope};
 use super::state::{Seen, State};
 use super::view::encoded_key;
 use super::{Position, Shared, StreamDict};
@@ -87,21 +87,25 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     }
 
     fn watch_within(&self, keys: Keys) -> Result<Watch<K, V>, StreamError> {
-        let scope = {
-            let view = self.view()?;
-            let scope = view.state().replica.scope_of(view.map(), keys);
-            scope.expect("it is there")
+        let scope = Scope {
+            path: self.path.clone(),
+            map: self.map,
+            keys,
         };
         let shared = Arc::clone(&self.shared);
         let cx = shared.context();
         let mut state = State::attach_within(&cx, &scope)?;
         while state.step(&cx, |_| {})? {}
-        Ok(Watch {
+        let watch = Watch {
             shared,
             state,
             events: VecDeque::new(),
             keys: PhantomData,
-        })
+        };
+        match watch.is_gone() {
+            true => Err(StreamError::Gone),
+            false => Ok(watch),
+        }
     }
 }
 
