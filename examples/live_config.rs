@@ -112,7 +112,12 @@ fn live(
                 }
             }
             Some(WatchEvent::Lagged) => continue,
-            Some(WatchEvent::Resync { changes, .. }) => {
+            Some(WatchEvent::Resync {
+                changes, is_whole, ..
+            }) => {
+                if is_whole {
+                    settings = Settings::new();
+                }
                 for change in changes {
                     is_told(settings.apply(change))?;
                 }

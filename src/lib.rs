@@ -80,7 +80,8 @@ pub use stored::Stored;
 #[cfg(not(loom))]
 pub use stream::{
     KeyChange, Node, Position, Status, StreamDict, StreamEntry, StreamError, StreamParticipant,
-    Transaction, Tree, TreeIntoIter, ValueChange, View, ViewIter, Watch, WatchEvent,
+    Transaction, Tree, TreeIntoIter, TreeIter, ValueChange, View, ViewIter, ViewNode, Watch,
+    WatchEvent,
 };
 
 #[cfg(any(doc, doctest))]

@@ -32,8 +32,8 @@ use self::record::MapId;
 use self::state::State;
 pub use self::status::{Status, StreamParticipant};
 pub use self::transaction::Transaction;
-pub use self::tree::{Node, Tree, TreeIntoIter};
-pub use self::view::{View, ViewIter};
+pub use self::tree::{Node, Tree, TreeIntoIter, TreeIter};
+pub use self::view::{View, ViewIter, ViewNode};
 pub use self::watch::{KeyChange, ValueChange, Watch, WatchEvent};
 use crate::error::UnlinkError;
 use crate::identity::Identity;
@@ -89,12 +89,11 @@ use crate::sync::Access;
 ///
 /// # Limits
 ///
-/// Keys up to 1 GiB, values and single changes up to 4 GiB. Linux only. It cannot be anonymous.
+/// Keys up to 512 MiB, values and single changes up to 4 GiB. Linux only. It cannot be anonymous.
 pub struct StreamDict<K: ?Sized, V: Stored + ?Sized> {
     shared: Arc<Shared<V>>,
-    map: MapId,
-    /// The keys that have led to it from the root.
-    path: Vec<Box<[u8]>>,
+    /// The maps that lead to its own from the root, which is not one of them, with that.
+    path: Vec<MapId>,
     keys: PhantomData<fn() -> *const K>,
 }
 
@@ -312,7 +311,6 @@ impl<K: ?Sized, V: Stored + ?Sized> Clone for StreamDict<K, V> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
-            map: self.map,
             path: self.path.clone(),
             keys: PhantomData,
         }
@@ -323,6 +321,7 @@ impl<K: ?Sized, V: Stored + ?Sized> fmt::Debug for StreamDict<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamDict")
             .field("name", &self.shared.segment.name())
+            .field("depth", &self.path.len())
             .finish_non_exhaustive()
     }
 }
@@ -333,7 +332,6 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     fn from_shared(shared: Shared<V>) -> Self {
         Self {
             shared: Arc::new(shared),
-            map: MapId::ROOT,
             path: Vec::new(),
             keys: PhantomData,
         }
@@ -349,7 +347,17 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     /// [`StreamError`].
     pub fn view(&self) -> Result<View<'_, K, V>, StreamError> {
         let held = Held::new(self.shared.segment.number())?;
-        View::new(self.shared.read()?, held, self.map)
+        View::new(self.shared.read()?, held, self.map())
+    }
+
+    /// A view of the whole dictionary.
+    fn view_of_all(&self) -> Result<View<'_, K, V>, StreamError> {
+        let held = Held::new(self.shared.segment.number())?;
+        View::new(self.shared.read()?, held, MapId::ROOT)
+    }
+
+    fn map(&self) -> MapId {
+        self.path.last().copied().unwrap_or_default()
     }
 
     /// The value of `key`, cloned; `None` if it is not there. [`StreamError::IsMap`] if it holds a map.
@@ -392,7 +400,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     /// # Errors
     /// [`StreamError`].
     pub fn position(&self) -> Result<Position, StreamError> {
-        Ok(self.view()?.position())
+        Ok(self.view_of_all()?.position())
     }
 
     /// Whether nothing has changed since `position`.
@@ -400,7 +408,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     /// # Errors
     /// [`StreamError`].
     pub fn is_at(&self, position: Position) -> Result<bool, StreamError> {
-        Ok(self.view()?.is_at(position))
+        Ok(self.view_of_all()?.is_at(position))
     }
 
     /// Waits until something has changed since `seen`, and returns the position by then; `None` if nothing
@@ -417,7 +425,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         timeout: Duration,
     ) -> Result<Option<Position>, StreamError> {
         let deadline = bell::after(timeout);
-        let look = || match self.view() {
+        let look = || match self.view_of_all() {
             Ok(view) if view.is_at(seen) => None,
             Ok(view) => Some(Ok(view.position())),
             Err(error) => Some(Err(error)),
@@ -444,17 +452,15 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     where
         V::Owned: Clone,
     {
-        let entries: Result<_, StreamError> = {
+        let entries = || {
             let view = self.view()?;
             let cloned = |entry| {
                 let (key, value): (K::Owned, &V::Owned) = entry?;
                 Ok((key, value.clone()))
             };
-            match view.maps().next() {
-                Some(_) => Err(StreamError::IsMap),
-                None => view.iter().map(cloned).collect(),
-            }
+            view.iter().map(cloned).collect()
         };
+        let entries: Result<_, StreamError> = entries();
         let unlinked =
             Arc::into_inner(self.shared).map(|mut shared| shared.unlink_if_due(UNLINK_PATIENCE));
         let entries = entries?;

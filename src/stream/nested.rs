@@ -20,9 +20,9 @@ type TreeOf<K, V> = Tree<<K as Stored>::Owned, <V as Stored>::Owned>;
 ///
 /// A handle to a nested map is a `StreamDict` as any other: everything it says of keys is about those of its map, and
 /// everything else (positions, [`dump`](Self::dump), [`status`](Self::status), waiting) about the whole dictionary, in
-/// whose files it is. A change of it is one small record. Once its map is removed from where it was, or replaced, all
-/// it does is [`StreamError::Gone`], also when there is another map at the same place. Maps may be nested 128 levels
-/// deep.
+/// whose files it is. A change of it is one small record. Once its map is removed from where it was, or replaced,
+/// everything about keys is [`StreamError::Gone`], also when there is another map at the same place. Maps may be nested
+/// 128 levels deep.
 ///
 /// [`get`](Self::get) of a key that holds a map, and whatever else looks at the value, is [`StreamError::IsMap`].
 /// [`set`](Self::set), [`insert`](Self::insert) and [`remove`](Self::remove) do not look: a map goes with everything
@@ -57,7 +57,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
             return Ok(found);
         }
         let map = self.transaction(|tx| tx.nested(key).map(|nested| nested.map()))?;
-        self.below(key, map)
+        Ok(self.below(map))
     }
 
     /// The map that `key` holds; `None` if the key is not there.
@@ -65,19 +65,19 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     /// # Errors
     /// [`StreamError`]; [`StreamError::IsValue`].
     pub fn get_nested(&self, key: &K::Item) -> Result<Option<Self>, StreamError> {
-        let map = self.view()?.nested(key)?.map(|nested| nested.map());
-        map.map(|map| self.below(key, map)).transpose()
+        let map = self.view()?.get_nested(key)?.map(|nested| nested.map());
+        Ok(map.map(|map| self.below(map)))
     }
 
-    fn below(&self, key: &K::Item, map: MapId) -> Result<Self, StreamError> {
+    /// One of a map that a key of this one holds.
+    fn below(&self, map: MapId) -> Self {
         let mut path = self.path.clone();
-        path.push(encoded_key::<K>(key)?.as_ref().into());
-        Ok(Self {
+        path.push(map);
+        Self {
             shared: Arc::clone(&self.shared),
-            map,
             path,
             keys: PhantomData,
-        })
+        }
     }
 }
 
@@ -134,18 +134,28 @@ where
         node_of::<K, V>(self.replica(), self.map(), key)
     }
 
-    /// Has `key` hold that, whatever it held. After an error a part of it may be there: give that error back.
+    /// Has `key` hold that, whatever it held.
     ///
     /// # Errors
     /// As [`set`](Self::set), and [`StreamError::TooDeep`].
     pub fn set_node(&mut self, key: &K::Item, node: &NodeOf<K, V>) -> Result<(), StreamError> {
+        let mark = self.mark();
+        let done = self.put_node(key, node);
+        if done.is_err() {
+            self.back_to(mark);
+        }
+        done
+    }
+
+    /// The same, and after an error a part of it may be there.
+    fn put_node(&mut self, key: &K::Item, node: &NodeOf<K, V>) -> Result<(), StreamError> {
         match node {
             Node::Value(value) => self.set(key, value.borrow()),
             Node::Map(map) => {
                 let nested = self.nest(encoded_key::<K>(key)?.as_ref())?;
                 let mut nested = self.of(nested);
                 let mut entries = map.iter();
-                entries.try_for_each(|(key, node)| nested.set_node(key.borrow(), node))
+                entries.try_for_each(|(key, node)| nested.put_node(key.borrow(), node))
             }
         }
     }
@@ -186,11 +196,21 @@ where
 impl<K, V> PartialEq<TreeOf<K, V>> for View<'_, K, V>
 where
     K: Stored<Owned: Eq + Hash> + ?Sized,
-    V: Stored<Owned: Clone + PartialEq> + ?Sized,
+    V: Stored<Owned: PartialEq> + ?Sized,
 {
     /// Whether all keys are the same and hold the same, in whatever order.
     fn eq(&self, other: &TreeOf<K, V>) -> bool {
-        self.tree().is_ok_and(|tree| tree == *other)
+        let holds = |key: &K::Owned, node: &NodeOf<K, V>| match node {
+            Node::Value(value) => self
+                .get(key.borrow())
+                .is_ok_and(|found| found == Some(value)),
+            // (No deeper than maps are nested.)
+            Node::Map(map) => match self.get_nested(key.borrow()) {
+                Ok(Some(nested)) => nested == *map,
+                _ => false,
+            },
+        };
+        self.len() == other.len() && other.iter().all(|(key, node)| holds(key, node))
     }
 }
 
@@ -216,7 +236,6 @@ where
     V: Stored<Owned: Clone> + ?Sized,
 {
     match content.map() {
-        // (No deeper than maps are nested.)
         Some(map) => tree_of::<K, V>(replica, map).map(Node::Map),
         None => value_of::<V>(content).cloned().map(Node::Value),
     }
@@ -227,9 +246,27 @@ where
     K: Stored<Owned: Eq + Hash> + ?Sized,
     V: Stored<Owned: Clone> + ?Sized,
 {
+    let mut tree = Tree::new();
+    copy_into::<K, V>(replica, map, &mut tree)?;
+    Ok(tree)
+}
+
+/// (No deeper than maps are nested; and no value is on the stack while it goes deeper.)
+fn copy_into<K, V>(
+    replica: &Replica<V>,
+    map: MapId,
+    tree: &mut TreeOf<K, V>,
+) -> Result<(), StreamError>
+where
+    K: Stored<Owned: Eq + Hash> + ?Sized,
+    V: Stored<Owned: Clone> + ?Sized,
+{
     let map = replica.map(map).ok_or(StreamError::Gone)?;
-    let entries = map.iter();
-    let copied =
-        entries.map(|(key, content)| Ok((key_of::<K>(key)?, copy_of::<K, V>(replica, content)?)));
-    copied.collect()
+    for (key, content) in map.iter() {
+        match content.map() {
+            Some(map) => copy_into::<K, V>(replica, map, tree.nest(key_of::<K>(key)?))?,
+            None => tree.put(key_of::<K>(key)?, value_of::<V>(content)?),
+        }
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! How a `StreamDict` comes to be, and how it goes.
 
 use std::borrow::Borrow;
+use std::hash::Hash;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::record::{MapId, Writer};
 use super::replica::Replica;
 use super::state::State;
 use super::transaction::Transaction;
-use super::{Position, Shared, StreamDict};
+use super::{Position, Shared, StreamDict, Tree};
 use crate::error::{CreateError, Mismatch, OpenError, OpenOrCreateError, UnlinkError};
 use crate::identity::{Identity, Kind};
 use crate::raw::layout;
@@ -156,16 +157,46 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Options<StreamDict<K, V>> {
         name: &str,
         entries: impl IntoIterator<Item = (Q, T)>,
     ) -> Result<StreamDict<K, V>, CreateError> {
+        self.create_filled(name, |all| {
+            entries.into_iter().try_for_each(|(key, value)| {
+                all.forget();
+                all.set(key.borrow(), value.borrow())
+            })
+        })
+    }
+
+    /// The same, of values and maps.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing is left over.
+    pub fn create_with_tree(
+        &self,
+        name: &str,
+        tree: &Tree<K::Owned, V::Owned>,
+    ) -> Result<StreamDict<K, V>, CreateError>
+    where
+        K: Stored<Owned: Eq + Hash>,
+        V: Stored<Owned: Clone>,
+    {
+        self.create_filled(name, |all| {
+            tree.iter().try_for_each(|(key, node)| {
+                all.forget();
+                all.set_node(key.borrow(), node)
+            })
+        })
+    }
+
+    fn create_filled(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&mut Transaction<'_, K, V>) -> Result<(), StreamError>,
+    ) -> Result<StreamDict<K, V>, CreateError> {
         let (mut replica, mut change, mut undo) =
             (Replica::default(), Writer::default(), Vec::new());
-        let all = Transaction::<K, V>::new(&mut replica, &mut change, &mut undo, MapId::ROOT);
-        let mut all = all.expect("there is always a root");
-        for (key, value) in entries {
-            if let Err(error) = all.set(key.borrow(), value.borrow()) {
-                let what = format!("entries that cannot be stored ({error})");
-                return Err(CreateError::InvalidOption { what });
-            }
-            all.forget();
+        let all = Transaction::new(&mut replica, &mut change, &mut undo, MapId::ROOT);
+        if let Err(error) = all.and_then(|mut all| fill(&mut all)) {
+            let what = format!("entries that cannot be stored ({error})");
+            return Err(CreateError::InvalidOption { what });
         }
         let plan = sealed::Structure::plan(self)?;
         let begin = |control: &Segment| First::new(control, plan.identity, replica);
@@ -320,6 +351,21 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
         entries: impl IntoIterator<Item = (Q, T)>,
     ) -> Result<Self, CreateError> {
         Self::options().create_with(name, entries)
+    }
+
+    /// Creates a dictionary under `name`, which must be free, with these values and maps.
+    ///
+    /// # Errors
+    /// As [`Options::create_with_tree`].
+    pub fn create_with_tree(
+        name: &str,
+        tree: &Tree<K::Owned, V::Owned>,
+    ) -> Result<Self, CreateError>
+    where
+        K: Stored<Owned: Eq + Hash>,
+        V: Stored<Owned: Clone>,
+    {
+        Self::options().create_with_tree(name, tree)
     }
 
     /// Opens the dictionary of that name.

@@ -105,11 +105,31 @@ impl Writer {
         self.bytes.clear();
     }
 
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            len: self.bytes.len(),
+            at: self.at,
+        }
+    }
+
+    /// Forgets what it has written since.
+    pub(super) fn back_to(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.len);
+        self.at = mark.at;
+    }
+
     /// Begins anew.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.at = MapId::ROOT;
     }
+}
+
+/// Where a writer has come to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    len: usize,
+    at: MapId,
 }
 
 /// The changes in some bytes, each with its map. After an error there are no more.

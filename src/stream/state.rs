@@ -174,6 +174,10 @@ impl<V: Stored + ?Sized> State<V> {
         cx: &Context<'_>,
         mut see: impl FnMut(Seen<'_, V>),
     ) -> Result<bool, StreamError> {
+        if self.torn {
+            // (Who has looked before has mended it, but for a log that tears it again and again.)
+            return Err(StreamError::Damaged);
+        }
         if self.sealed {
             let followed = switch::follow(&cx.control, &cx.names(), &self.generation);
             return self.go_on(followed.map_err(|lost| cx.lost(lost))?, see);

@@ -42,7 +42,7 @@ pub struct StreamParticipant {
 }
 
 impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
-    /// How things stand. Some system calls for each participant.
+    /// How things stand with the whole dictionary. Some system calls for each participant.
     ///
     /// # Errors
     /// [`StreamError`].
@@ -60,7 +60,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
             }
         });
         let participants = participants.collect();
-        let view = self.view()?;
+        let view = self.view_of_all()?;
         let state = view.state();
         let log = state.generation.log();
         Ok(Status {

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use super::context::random;
 use super::error::StreamError;
-use super::record::{Change, LONGEST_KEY, LONGEST_VALUE, MapId, Writer};
+use super::record::{Change, LONGEST_KEY, LONGEST_VALUE, MapId, Mark, Writer};
 use super::replica::{Content, DEEPEST, Held, Map, Replica, Undo};
 use super::view::{Shown, ViewIter, encoded_key, encoded_value, key_of, map_of, value_of};
 use crate::stored::Stored;
@@ -49,6 +49,19 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
             map,
             keys: PhantomData,
         }
+    }
+
+    /// Where it has come to.
+    pub(super) fn mark(&self) -> (usize, Mark) {
+        (self.undo.len(), self.changes.mark())
+    }
+
+    /// Takes back what was changed since.
+    pub(super) fn back_to(&mut self, (undo, mark): (usize, Mark)) {
+        for (map, undo) in self.undo.drain(undo..).rev() {
+            self.replica.undo(map, undo);
+        }
+        self.changes.back_to(mark);
     }
 
     /// Forgets how to take the changes back, and what they were.
@@ -107,7 +120,8 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Transaction<'a, K, V> {
         self.len() == 0
     }
 
-    /// The keys that hold values, and these, with the changes so far, in the order in which the keys were inserted.
+    /// Keys and values with the changes so far, in the order in which the keys were inserted. A key that holds a map is
+    /// [`StreamError::IsMap`].
     pub fn iter(&self) -> impl Iterator<Item = Result<(K::Owned, &V::Owned), StreamError>> {
         ViewIter::<K, V>::new(self.own())
     }

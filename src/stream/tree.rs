@@ -92,9 +92,17 @@ pub struct Tree<K, V> {
 
 impl<K: Eq + Hash + Clone, V: Clone> Clone for Tree<K, V> {
     fn clone(&self) -> Self {
-        Self {
-            entries: self.entries.clone(),
+        fn copy<K: Eq + Hash + Clone, V: Clone>(from: &Tree<K, V>, to: &mut Tree<K, V>) {
+            for (key, node) in from {
+                match node {
+                    Node::Value(value) => to.put(key.clone(), value),
+                    Node::Map(map) => copy(map, to.nest(key.clone())),
+                }
+            }
         }
+        let mut new = Self::new();
+        copy(self, &mut new);
+        new
     }
 }
 
@@ -102,6 +110,20 @@ impl<K, V> Default for Tree<K, V> {
     fn default() -> Self {
         Self {
             entries: LinkedHashMap::new(),
+        }
+    }
+}
+
+impl<K, V> Drop for Tree<K, V> {
+    /// One map after the other, however deep they are: nothing calls itself.
+    fn drop(&mut self) {
+        let mut maps = vec![std::mem::take(&mut self.entries)];
+        while let Some(map) = maps.pop() {
+            for (_, node) in map {
+                if let Node::Map(mut nested) = node {
+                    maps.push(std::mem::take(&mut nested.entries));
+                }
+            }
         }
     }
 }
@@ -123,8 +145,38 @@ impl<K, V> Tree<K, V> {
     }
 
     /// Keys and what they hold, in the order in which the keys were inserted.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&K, &Node<K, V>)> {
-        self.entries.iter()
+    pub fn iter(&self) -> TreeIter<'_, K, V> {
+        TreeIter {
+            entries: self.entries.iter(),
+        }
+    }
+}
+
+// Not inlined: else values would stand on the stack for each level of what calls itself.
+impl<K: Eq + Hash, V> Tree<K, V> {
+    #[inline(never)]
+    pub(super) fn put(&mut self, key: K, value: &V)
+    where
+        V: Clone,
+    {
+        self.entries.insert(key, Node::Value(value.clone()));
+    }
+
+    /// An empty map that `key` holds from now on.
+    #[inline(never)]
+    pub(super) fn nest(&mut self, key: K) -> &mut Self {
+        let node = self
+            .entries
+            .entry(key)
+            .or_insert_with(|| Node::Map(Self::new()));
+        if let Node::Value(_) = node {
+            // (Two keys that decode to the same.)
+            *node = Node::Map(Self::new());
+        }
+        match node {
+            Node::Map(map) => map,
+            Node::Value(_) => unreachable!("it is a map"),
+        }
     }
 }
 
@@ -135,6 +187,14 @@ impl<K: Eq + Hash, V> Tree<K, V> {
         K: Borrow<Q>,
     {
         self.entries.get(key)
+    }
+
+    /// Whether `key` is there.
+    pub fn contains_key<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.entries.contains_key(key)
     }
 
     /// What `key` holds, to be changed.
@@ -168,7 +228,7 @@ impl<K: Eq + Hash, V> Tree<K, V> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use forkmap::{StreamDict, WatchEvent};
+    /// # use forkmap::{StreamDict, Tree, WatchEvent};
     /// # let settings = StreamDict::<str, u64>::options().unlink_on_drop(true).create_unique()?;
     /// let view = settings.view()?;
     /// let (mut copy, mut watch) = (view.tree()?, settings.watch()?.since(view.position())?);
@@ -178,7 +238,12 @@ impl<K: Eq + Hash, V> Tree<K, V> {
     ///     let changes = match event {
     ///         WatchEvent::Changed { change, .. } => vec![change],
     ///         WatchEvent::Lagged => continue,
-    ///         WatchEvent::Resync { changes, .. } => changes,
+    ///         WatchEvent::Resync { changes, is_whole, .. } => {
+    ///             if is_whole {
+    ///                 copy = Tree::new();
+    ///             }
+    ///             changes
+    ///         }
     ///     };
     ///     for change in changes {
     ///         assert!(copy.apply(change));
@@ -188,15 +253,15 @@ impl<K: Eq + Hash, V> Tree<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn apply(&mut self, change: KeyChange<K, V>) -> bool {
-        let KeyChange { path, key, change } = change;
+        let KeyChange { path, key, value } = change;
         let mut map = self;
-        for key in path {
-            map = match map.get_mut(&key) {
+        for key in path.iter() {
+            map = match map.get_mut(key) {
                 Some(Node::Map(map)) => map,
                 _ => return false,
             };
         }
-        match change {
+        match value {
             ValueChange::Inserted(value) | ValueChange::Updated(value) => {
                 map.insert(key, Node::Value(value));
             }
@@ -239,9 +304,9 @@ impl<K, V> IntoIterator for Tree<K, V> {
     type Item = (K, Node<K, V>);
     type IntoIter = TreeIntoIter<K, V>;
 
-    fn into_iter(self) -> TreeIntoIter<K, V> {
+    fn into_iter(mut self) -> TreeIntoIter<K, V> {
         TreeIntoIter {
-            entries: self.entries.into_iter(),
+            entries: std::mem::take(&mut self.entries).into_iter(),
         }
     }
 }
@@ -249,6 +314,40 @@ impl<K, V> IntoIterator for Tree<K, V> {
 impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Tree<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl<'a, K, V> IntoIterator for &'a Tree<K, V> {
+    type Item = (&'a K, &'a Node<K, V>);
+    type IntoIter = TreeIter<'a, K, V>;
+
+    fn into_iter(self) -> TreeIter<'a, K, V> {
+        self.iter()
+    }
+}
+
+/// What is in a [`Tree`], one after the other.
+pub struct TreeIter<'a, K, V> {
+    entries: linked_hash_map::Iter<'a, K, Node<K, V>>,
+}
+
+impl<'a, K, V> Iterator for TreeIter<'a, K, V> {
+    type Item = (&'a K, &'a Node<K, V>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.entries.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.entries.size_hint()
+    }
+}
+
+impl<K, V> ExactSizeIterator for TreeIter<'_, K, V> {}
+
+impl<K, V> fmt::Debug for TreeIter<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TreeIter").finish_non_exhaustive()
     }
 }
 

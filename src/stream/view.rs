@@ -77,7 +77,7 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> View<'a, K, V> {
     ///
     /// # Errors
     /// [`StreamError::Encode`], [`StreamError::IsValue`].
-    pub fn nested(&self, key: &K::Item) -> Result<Option<View<'_, K, V>>, StreamError> {
+    pub fn get_nested(&self, key: &K::Item) -> Result<Option<View<'_, K, V>>, StreamError> {
         let found = self.own().get(encoded_key::<K>(key)?.as_ref());
         let map = found.map(map_of::<V>).transpose()?;
         Ok(map.map(|map| self.of(map)))
@@ -121,8 +121,8 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> View<'a, K, V> {
         self.state().is_at(position)
     }
 
-    /// The keys that hold values, and these, in the order in which the keys were inserted. Each may be one that this
-    /// program cannot decode. (Keys that hold maps are in [`maps`](Self::maps).)
+    /// Keys and values, in the order in which the keys were inserted. Each may be one that this program cannot decode;
+    /// and a key that holds a map is [`StreamError::IsMap`]: [`nodes`](Self::nodes) has both.
     ///
     /// ```
     /// # use forkmap::StreamDict;
@@ -138,11 +138,16 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> View<'a, K, V> {
         ViewIter::new(self.own())
     }
 
-    /// The keys that hold maps, and these, at the same moment, in the order in which the keys were inserted.
-    pub fn maps(&self) -> impl Iterator<Item = Result<(K::Owned, View<'_, K, V>), StreamError>> {
-        self.own().iter().filter_map(|(key, content)| {
-            let map = content.map()?;
-            Some(key_of::<K>(key).map(|key| (key, self.of(map))))
+    /// Keys and what they hold, values or maps, in the order in which the keys were inserted.
+    pub fn nodes(
+        &self,
+    ) -> impl Iterator<Item = Result<(K::Owned, ViewNode<'_, K, V>), StreamError>> {
+        self.own().iter().map(|(key, content)| {
+            let node = match content {
+                Content::Value(held) => ViewNode::Value(decoded::<V>(held)?),
+                Content::Map(map) => ViewNode::Map(self.of(*map)),
+            };
+            Ok((key_of::<K>(key)?, node))
         })
     }
 
@@ -151,13 +156,9 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> View<'a, K, V> {
         self.own().iter().map(|(key, _)| key_of::<K>(key))
     }
 
-    /// The values, in the order in which their keys were inserted.
+    /// The values, in the order in which their keys were inserted. A key that holds a map is [`StreamError::IsMap`].
     pub fn values(&self) -> impl Iterator<Item = Result<&V::Owned, StreamError>> {
-        let entries = self.own().iter();
-        entries.filter_map(|(_, content)| match content {
-            Content::Value(held) => Some(decoded::<V>(held)),
-            Content::Map(_) => None,
-        })
+        self.own().iter().map(|(_, content)| value_of::<V>(content))
     }
 }
 
@@ -220,6 +221,27 @@ where
     }
 }
 
+/// What a key of a [`View`] holds.
+pub enum ViewNode<'a, K: ?Sized, V: Stored + ?Sized> {
+    /// A value.
+    Value(&'a V::Owned),
+    /// A map, at the same moment.
+    Map(View<'a, K, V>),
+}
+
+impl<K, V> fmt::Debug for ViewNode<'_, K, V>
+where
+    K: Stored<Owned: fmt::Debug> + ?Sized,
+    V: Stored<Owned: fmt::Debug> + ?Sized,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(value) => value.fmt(f),
+            Self::Map(map) => map.fmt(f),
+        }
+    }
+}
+
 /// What a [`View`] gives one after the other: keys with their values.
 pub struct ViewIter<'a, K: ?Sized, V: Stored + ?Sized> {
     entries: hashlink::linked_hash_map::Iter<'a, Box<[u8]>, Content<V>>,
@@ -239,20 +261,17 @@ impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> Iterator for ViewIter<'a, K, V>
     type Item = Result<(K::Owned, &'a V::Owned), StreamError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let (key, content) = self.entries.next()?;
-            if let Content::Value(held) = content {
-                let entry = || Ok((key_of::<K>(key)?, decoded::<V>(held)?));
-                return Some(entry());
-            }
-        }
+        let (key, content) = self.entries.next()?;
+        let entry = || Ok((key_of::<K>(key)?, value_of::<V>(content)?));
+        Some(entry())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        // (Any of them may hold maps.)
-        (0, self.entries.size_hint().1)
+        self.entries.size_hint()
     }
 }
+
+impl<K: Stored + ?Sized, V: Stored + ?Sized> ExactSizeIterator for ViewIter<'_, K, V> {}
 
 impl<'a, K: Stored + ?Sized, V: Stored + ?Sized> IntoIterator for &'a View<'_, K, V> {
     type Item = Result<(K::Owned, &'a V::Owned), StreamError>;

@@ -64,7 +64,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
             }
             changes.clear();
             let token = context::token()?;
-            let done = state.change(self.map, &mut changes, &mut f)?;
+            let done = state.change(self.map(), &mut changes, &mut f)?;
             if context::token()? != token {
                 state.take_back();
                 return Err(StreamError::Forked.into());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forkmap::{Node, StreamDict, StreamError, Tree, WatchEvent};
+use forkmap::{Node, StreamDict, StreamError, Tree, ViewNode, WatchEvent};
 use libtest_mimic::Trial;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -103,8 +103,11 @@ fn move_one(dict: &Dict, rng: &mut SmallRng) {
 fn check(dict: &Dict) {
     let view = dict.view().unwrap();
     let mut found = Vec::new();
-    for parent in view.maps() {
-        let children = parent.unwrap().1.tree().unwrap();
+    for parent in view.nodes() {
+        let ViewNode::Map(parent) = parent.unwrap().1 else {
+            panic!("there are only maps")
+        };
+        let children = parent.tree().unwrap();
         for (which, child) in children {
             first_of(&child);
             found.push(which);
@@ -129,7 +132,14 @@ fn watch(name: &str, over: &forkmap::AtomicDict, parent: u64) {
             None if was_over => break,
             None | Some(WatchEvent::Lagged) => continue,
             Some(WatchEvent::Changed { change, .. }) => vec![change],
-            Some(WatchEvent::Resync { changes, .. }) => changes,
+            Some(WatchEvent::Resync {
+                changes, is_whole, ..
+            }) => {
+                if is_whole {
+                    copy = Tree::new();
+                }
+                changes
+            }
         };
         for change in changes {
             assert!(copy.apply(change.clone()), "{change:?}");

@@ -68,9 +68,9 @@ fn watch(stream: &Numbers, dict: &forkmap::AtomicDict, place: usize) {
             continue;
         };
         let mut apply = |change: KeyChange<String, u64>, is_next: bool| {
-            let KeyChange { path, key, change } = change;
+            let KeyChange { path, key, value } = change;
             assert!(path.is_empty());
-            let new = match change {
+            let new = match value {
                 ValueChange::Inserted(value) | ValueChange::Updated(value) => Some(value),
                 ValueChange::Removed => None,
                 ValueChange::Nested => panic!("there are no maps"),

@@ -1,8 +1,10 @@
 //! Maps in maps: what a key holds, what goes with it, and what is told of it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use forkmap::{Node, StreamDict, StreamError, Tree};
+use forkmap::{Node, StreamDict, StreamError, Tree, WatchEvent};
 
 use crate::samples::Place;
 
@@ -80,7 +82,7 @@ fn a_key_holds_a_value_or_a_map() {
             dict.get_nested("value").map(drop),
             {
                 let view = dict.view().unwrap();
-                view.nested("value").map(drop)
+                view.get_nested("value").map(drop)
             },
             dict.transaction(|tx| tx.nested("value").map(drop)),
             dict.transaction(|tx| tx.get_nested("value").map(drop)),
@@ -89,7 +91,7 @@ fn a_key_holds_a_value_or_a_map() {
             assert!(matches!(error, Err(StreamError::IsValue)), "{error:?}");
         }
         assert!(dict.get_nested("none").unwrap().is_none());
-        assert!(dict.view().unwrap().nested("none").unwrap().is_none());
+        assert!(dict.view().unwrap().get_nested("none").unwrap().is_none());
     });
     assert_eq!(written, 0);
     dict.set("more", &3).unwrap();
@@ -99,13 +101,18 @@ fn a_key_holds_a_value_or_a_map() {
     let view = dict.view().unwrap();
     let keys: Result<Vec<_>, _> = view.keys().collect();
     assert_eq!(keys.unwrap(), ["value", "map", "more"]);
-    let values: Result<Vec<_>, _> = view.iter().collect();
-    let (value, more) = ("value".to_owned(), "more".to_owned());
-    assert_eq!(values.unwrap(), [(value, &1), (more, &3)]);
-    let values: Result<Vec<_>, _> = view.values().collect();
-    assert_eq!(values.unwrap(), [&1, &3]);
-    let maps: Vec<_> = view.maps().map(|found| found.unwrap()).collect();
-    assert_eq!(format!("{maps:?}"), r#"[("map", {"in": 2})]"#);
+    let shown: Vec<_> = view.iter().map(|entry| format!("{entry:?}")).collect();
+    assert_eq!(
+        shown,
+        [r#"Ok(("value", 1))"#, "Err(IsMap)", r#"Ok(("more", 3))"#]
+    );
+    assert_eq!(
+        (view.iter().len(), view.values().flatten().sum::<u64>()),
+        (3, 4)
+    );
+    let nodes: Result<Vec<_>, _> = view.nodes().collect();
+    let shown = r#"[("value", 1), ("map", {"in": 2}), ("more", 3)]"#;
+    assert_eq!(format!("{:?}", nodes.unwrap()), shown);
     assert_ne!(
         view,
         HashMap::from([("value".to_owned(), 1), ("more".to_owned(), 3)])
@@ -159,11 +166,21 @@ fn who_has_a_map_that_was_taken_away_is_told() {
                 gone.view().map(drop),
                 gone.watch().map(drop),
                 gone.clone().close().map(drop),
+                gone.get_node("a").map(drop),
             ];
             for found in all {
                 assert!(matches!(found, Err(StreamError::Gone)), "{n}: {found:?}");
             }
         }
+        // What is about the whole dictionary goes on.
+        assert_eq!(map.position().unwrap(), dict.position().unwrap());
+        assert!(map.is_at(dict.position().unwrap()).unwrap());
+        assert_eq!(map.status().unwrap(), dict.status().unwrap());
+        assert_eq!(
+            map.wait_for_change(dict.position().unwrap(), Duration::ZERO)
+                .unwrap(),
+            None
+        );
         assert_eq!(shown(&dict), r#"{"map": {"inner": {"a": 2}}}"#);
         assert_eq!(shown(&other), shown(&dict));
         dict.clear().unwrap();
@@ -201,7 +218,7 @@ fn a_transaction_goes_over_all_levels_or_none() {
         tx.set("last", &1)?;
         let keys: Result<Vec<_>, _> = tx.keys().collect();
         assert_eq!(keys?, ["a", "last", "deep"]);
-        assert_eq!(tx.iter().count(), 1);
+        assert_eq!(tx.iter().flatten().count(), 1);
         assert_eq!((tx.len(), tx.nested("deep")?.len()), (3, 1));
         let after = r#"{"a": {"x": {"y": {"z": 7}}}, "last": 1, "deep": {"3": 3}}"#;
         assert_eq!(format!("{tx:?}"), after);
@@ -300,6 +317,161 @@ fn maps_are_as_deep_as_they_may_be_and_no_deeper() {
     };
     dict.set_node("y", &Node::Map(tree.clone())).unwrap();
     assert_eq!(other.nested("y").unwrap().view().unwrap(), tree);
+}
+
+#[test]
+fn a_node_that_does_not_fit_leaves_what_was_there() {
+    let place = Place::new();
+    let dict = place.dict::<str, u64>(1 << 14);
+    dict.set("k", &1).unwrap();
+    let mut deep = Node::Value(1);
+    for _ in 0..200 {
+        deep = Node::Map(Tree::from_iter([
+            ("first".to_owned(), Node::Value(7)),
+            ("x".to_owned(), deep),
+        ]));
+    }
+    let refused = dict.transaction(|tx| {
+        tx.nested("before")?.set("a", &1)?;
+        let refused = tx.set_node("k", &deep);
+        assert!(matches!(refused, Err(StreamError::TooDeep { .. })));
+        let refused = tx.nested("before")?.set_node("new", &deep);
+        tx.set("after", &2)?;
+        Ok::<_, StreamError>(refused)
+    });
+    assert!(refused.unwrap().is_err());
+    let expected = r#"{"k": 1, "before": {"a": 1}, "after": 2}"#;
+    assert_eq!(shown(&dict), expected);
+    assert_eq!(shown(&place.open()), expected);
+    dict.dump().unwrap();
+    assert_eq!(shown(&place.open()), expected);
+}
+
+/// As deep as may be, with values that do not fit on the stack so many times.
+#[test]
+fn large_values_far_below_are_copied() {
+    #[repr(C)]
+    #[derive(Clone, Copy, PartialEq, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+    struct Large([u64; 1024]);
+    let place = Place::new();
+    let dict = place.dict::<str, Large>(1 << 20);
+    let mut deepest = dict.clone();
+    for _ in 0..128 {
+        deepest = deepest.nested("x").unwrap();
+    }
+    deepest.set("value", &Large([7; 1024])).unwrap();
+    let (tree, other) = (dict.tree().unwrap(), dict.tree().unwrap().clone());
+    assert_eq!(tree, other);
+    assert_eq!(dict.view().unwrap(), other);
+    dict.set_node("y", &dict.get_node("x").unwrap().unwrap())
+        .unwrap();
+    assert_eq!(dict.remove_node("y").unwrap().as_ref(), tree.get("x"));
+}
+
+#[test]
+fn a_dictionary_begins_with_maps() {
+    let place = Place::new();
+    let mut tree = Tree::from_iter([("a".to_owned(), 1)]);
+    tree.insert("map".to_owned(), Node::Map(tree.clone()));
+    let options = place.options::<str, u64>();
+    let dict = options.create_with_tree("dict", &tree).unwrap();
+    assert_eq!(dict.view().unwrap(), tree);
+    assert_eq!(
+        (
+            dict.position().unwrap().generation,
+            dict.position().unwrap().records
+        ),
+        (1, 0)
+    );
+    assert_eq!(shown(&place.open()), r#"{"a": 1, "map": {"a": 1}}"#);
+}
+
+/// What is told of one map does not cost its path for each key.
+#[test]
+fn a_watch_of_long_paths_needs_no_more_memory_than_they_are_long() {
+    let place = Place::new();
+    let dict = place.dict::<str, u64>(1 << 20);
+    let map = dict.nested(&"k".repeat(1 << 16)).unwrap();
+    let keys: Vec<_> = (0..1000).map(|n| n.to_string()).collect();
+    map.extend(keys.iter().map(|key| (key.as_str(), &1)))
+        .unwrap();
+    let mut watch = dict.watch().unwrap();
+    map.clear().unwrap();
+    let mut paths = Vec::new();
+    while let Some(event) = watch.next_within(Duration::ZERO).unwrap() {
+        let WatchEvent::Changed { change, .. } = event else {
+            panic!("{event:?}")
+        };
+        paths.push(change.path);
+    }
+    assert_eq!(paths.len(), 1000);
+    let apart = paths
+        .windows(2)
+        .filter(|two| !Arc::ptr_eq(&two[0], &two[1]));
+    assert_eq!(apart.count(), 0);
+}
+
+#[test]
+fn a_watch_of_what_was_removed_keeps_nothing_of_what_comes_there() {
+    let place = Place::new();
+    let dict = place.dict::<str, u64>(1 << 20);
+    let map = dict.nested("a").unwrap().nested("b").unwrap();
+    map.set("1", &1).unwrap();
+    let mut watch = map.watch().unwrap();
+    dict.remove("a").unwrap();
+    let again = dict.nested("a").unwrap().nested("b").unwrap();
+    let keys: Vec<_> = (0..1000).map(|n| n.to_string()).collect();
+    again
+        .extend(keys.iter().map(|key| (key.as_str(), &1)))
+        .unwrap();
+    let told = watch.next_within(Duration::ZERO).unwrap();
+    assert!(matches!(told, Some(WatchEvent::Changed { .. })), "{told:?}");
+    let gone = watch.next_within(Duration::ZERO);
+    assert!(matches!(gone, Err(StreamError::Gone)), "{gone:?}");
+    assert!(format!("{watch:?}").contains("len: 0"), "{watch:?}");
+}
+
+/// Who begins at a position that is gone is told everything, and that it is everything.
+#[test]
+fn a_copy_of_what_was_there_long_ago_is_begun_anew() {
+    for late in [false, true] {
+        let place = Place::new();
+        let dict = place.dict::<str, u64>(256);
+        dict.set("old", &1).unwrap();
+        let position = dict.position().unwrap();
+        let watch = || {
+            place
+                .open::<str, u64>()
+                .watch()
+                .unwrap()
+                .since(position)
+                .unwrap()
+        };
+        let early = (!late).then(watch);
+        dict.dump().unwrap();
+        dict.remove("old").unwrap();
+        dict.set("new", &2).unwrap();
+        (0..2).for_each(|_| dict.dump().unwrap());
+        let mut watch = early.unwrap_or_else(watch);
+        let lagged = watch.next_within(Duration::ZERO).unwrap();
+        assert_eq!(lagged, Some(WatchEvent::Lagged));
+        let mut copy = Tree::from_iter([("old".to_owned(), 1)]);
+        let event = watch.next_within(Duration::ZERO).unwrap();
+        let Some(WatchEvent::Resync {
+            changes, is_whole, ..
+        }) = event
+        else {
+            panic!("{event:?}")
+        };
+        assert_eq!(is_whole, late);
+        if is_whole {
+            copy = Tree::new();
+        }
+        for change in changes {
+            assert!(copy.apply(change));
+        }
+        assert_eq!(dict.view().unwrap(), copy);
+    }
 }
 
 #[test]

@@ -162,7 +162,12 @@ impl Watched {
                 Ok(Some(WatchEvent::Lagged)) => {
                     (self.has_lagged, *lags) = (true, *lags + 1);
                 }
-                Ok(Some(WatchEvent::Resync { changes, .. })) => {
+                Ok(Some(WatchEvent::Resync {
+                    changes, is_whole, ..
+                })) => {
+                    if is_whole {
+                        self.told = Tree::new();
+                    }
                     changes.into_iter().for_each(|change| self.apply(change));
                 }
                 Ok(None) => break,
@@ -184,9 +189,9 @@ impl Watched {
     }
 
     fn apply(&mut self, change: KeyChange<String, u64>) {
-        let KeyChange { path, key, change } = change;
+        let KeyChange { path, key, value } = change;
         assert!(self.keys.has(path.first().unwrap_or(&key)));
-        change_in(&mut self.told, &path, key, change);
+        change_in(&mut self.told, &path, key, value);
     }
 }
 

@@ -15,9 +15,9 @@ type Dict = StreamDict<str, u64>;
 type Event = WatchEvent<String, u64>;
 type Content = BTreeMap<String, u64>;
 
-fn changed(key: &str, change: ValueChange<u64>) -> KeyChange<String, u64> {
-    let (path, key) = (Vec::new(), key.to_owned());
-    KeyChange { path, key, change }
+fn changed(key: &str, value: ValueChange<u64>) -> KeyChange<String, u64> {
+    let (path, key) = (std::sync::Arc::default(), key.to_owned());
+    KeyChange { path, key, value }
 }
 
 fn inserted(key: &str, value: u64) -> KeyChange<String, u64> {
@@ -50,7 +50,7 @@ fn changes(watch: &mut Watch<str, u64>) -> Vec<KeyChange<String, u64>> {
 /// Does to `content` what was told; and says whether that could be.
 fn apply(content: &mut Content, change: &KeyChange<String, u64>) -> bool {
     let key = &change.key;
-    match change.change {
+    match change.value {
         ValueChange::Inserted(value) => content.insert(key.clone(), value).is_none(),
         ValueChange::Updated(value) => content.insert(key.clone(), value).is_some(),
         ValueChange::Removed => content.remove(key).is_some(),
@@ -177,6 +177,7 @@ fn from_a_position_on() {
     let position = dict.position().unwrap();
     let resync = WatchEvent::Resync {
         changes: vec![inserted("a", 2)],
+        is_whole: true,
         position,
     };
     for gone in [start, one] {

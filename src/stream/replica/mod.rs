@@ -124,9 +124,9 @@ impl<V: Stored + ?Sized> Replica<V> {
         changes.clone().try_for_each(|change| change.map(drop))?;
         for change in changes {
             let (map, change) = change?;
-            if !self.is_concerned(map, change)? {
+            let Some(change) = self.within_scope(map, change)? else {
                 continue;
-            }
+            };
             see(self, map, change);
             match change {
                 Change::Put { key, value } => {
@@ -140,24 +140,33 @@ impl<V: Stored + ?Sized> Replica<V> {
         Ok(())
     }
 
-    /// Whether a change of `map` is one within the scope.
-    fn is_concerned(&self, map: MapId, change: Change<'_>) -> Result<bool, Damaged> {
+    /// What a change of `map` is for those keys that are within the scope.
+    fn within_scope<'c>(
+        &self,
+        map: MapId,
+        change: Change<'c>,
+    ) -> Result<Option<Change<'c>>, Damaged> {
         let Some(there) = self.map(map) else {
             return match self.scope.is_all() {
                 true => Err(Damaged),
-                false => Ok(false),
+                false => Ok(None),
             };
         };
+        if let Change::Nest { map: nested, .. } = change
+            && (self.map(nested).is_some() || !self.can_nest_in(map))
+        {
+            return Err(Damaged);
+        }
         let depth = there.place.depth;
-        match change {
-            Change::Put { key, .. } | Change::Remove { key } => Ok(self.scope.has(depth, key)),
-            Change::Clear => Ok(true),
-            Change::Nest { key, map: nested } => {
-                match self.map(nested).is_none() && self.can_nest_in(map) {
-                    true => Ok(self.scope.has(depth, key)),
-                    false => Err(Damaged),
-                }
-            }
+        let (Change::Put { key, .. } | Change::Remove { key } | Change::Nest { key, .. }) = change
+        else {
+            return Ok(Some(change));
+        };
+        match (self.scope.next(depth), change) {
+            (None, _) => Ok(Some(change).filter(|_| self.scope.has(depth, key))),
+            (Some(next), Change::Nest { map, .. }) if map == next => Ok(Some(change)),
+            // Of a map on the way there is only the key that leads on.
+            (Some(_), _) => Ok(there.get(key).map(|_| Change::Remove { key })),
         }
     }
 
@@ -263,6 +272,9 @@ impl<V: Stored + ?Sized> Replica<V> {
     pub(super) fn shrink(&mut self) {
         self.root.shrink();
         self.nested.values_mut().for_each(Map::shrink);
+        if self.nested.capacity() / 4 > self.nested.len() {
+            self.nested.shrink_to_fit();
+        }
     }
 
     /// Hands the dump out in pieces: one map after the other, each after the one that it is in.

@@ -5,9 +5,8 @@ use crate::stream::record::MapId;
 /// Which keys of one map, and everything below them. All keys of the dictionary by default.
 #[derive(Debug, Clone, Default)]
 pub(in crate::stream) struct Scope {
-    /// The keys that lead from the root to the map.
-    pub(in crate::stream) path: Vec<Box<[u8]>>,
-    pub(in crate::stream) map: MapId,
+    /// The maps that lead to it from the root, which is not one of them, with itself.
+    pub(in crate::stream) path: Vec<MapId>,
     pub(in crate::stream) keys: Keys,
 }
 
@@ -22,21 +21,30 @@ pub(in crate::stream) enum Keys {
 }
 
 impl Scope {
+    /// The map.
+    pub(in crate::stream) fn map(&self) -> MapId {
+        self.path.last().copied().unwrap_or_default()
+    }
+
     /// Whether that is everything.
     pub(super) fn is_all(&self) -> bool {
         self.path.is_empty() && matches!(self.keys, Keys::All)
     }
 
-    /// Whether `key` is within it, in a map so many levels below the root.
+    /// Of the maps on the way, that one level below.
+    pub(super) fn next(&self, depth: usize) -> Option<MapId> {
+        self.path.get(depth).copied()
+    }
+
+    /// Whether `key` is within it, in the map or so many levels below the root in one that is below it.
     pub(super) fn has(&self, depth: usize, key: &[u8]) -> bool {
-        match self.path.get(depth) {
-            Some(there) => **there == *key,
-            None if depth > self.path.len() => true,
-            None => match &self.keys {
-                Keys::All => true,
-                Keys::One(one) => **one == *key,
-                Keys::Prefix(prefix) => key.starts_with(prefix),
-            },
+        if depth > self.path.len() {
+            return true;
+        }
+        match &self.keys {
+            Keys::All => true,
+            Keys::One(one) => **one == *key,
+            Keys::Prefix(prefix) => key.starts_with(prefix),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What a watch tells.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use crate::stored::Stored;
 use crate::stream::record::{Change, MapId};
 use crate::stream::replica::{Content, Map, Replica, decode};
@@ -23,11 +26,12 @@ pub enum ValueChange<V> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyChange<K, V> {
     /// The keys that lead from the map that is watched to the one that `key` is in: none, if it is in that itself.
-    pub path: Vec<K>,
+    /// (Changes of one map share them.)
+    pub path: Arc<[K]>,
     /// The key.
     pub key: K,
-    /// What became of it.
-    pub change: ValueChange<V>,
+    /// What became of what it holds.
+    pub value: ValueChange<V>,
 }
 
 /// What a [`Watch`](super::Watch) tells.
@@ -44,40 +48,49 @@ pub enum WatchEvent<K, V> {
     Lagged,
     /// In what the dictionary differs from what was told before.
     Resync {
-        /// The differences: one for each key that holds something else than before, is gone or is new. There may be
-        /// none.
+        /// The differences, to be made one after the other. There may be none.
         changes: Vec<KeyChange<K, V>>,
+        /// Whether that is everything there is: then forget what you have before. So it is for a watch that was to
+        /// begin at a position that was gone, and for no other.
+        is_whole: bool,
         /// The position up to which they go.
         position: Position,
     },
 }
 
+type RawPath = Arc<[Box<[u8]>]>;
+
 /// One that is not decoded yet.
 pub(super) type RawChange = KeyChange<Box<[u8]>, Box<[u8]>>;
 
 /// Collects changes of what is watched.
-pub(super) struct Changes<'r> {
-    /// Where a path leads from.
+struct Changes<'r> {
+    /// Where paths lead from.
     top: MapId,
     replica: &'r Replica<[u8]>,
+    /// Those that were asked for: none leads to what is beside the map that is watched.
+    paths: HashMap<MapId, Option<RawPath>>,
     found: Vec<RawChange>,
 }
 
 impl<'r> Changes<'r> {
-    /// Those in and below the map that the scope of `replica` is about, none yet.
-    fn new(replica: &'r Replica<[u8]>) -> Self {
+    /// Those in and below a map, none yet.
+    fn new(top: MapId, replica: &'r Replica<[u8]>) -> Self {
         Self {
-            top: replica.scope().map,
+            top,
             replica,
+            paths: HashMap::new(),
             found: Vec::new(),
         }
     }
 
-    fn push(&mut self, map: MapId, key: &[u8], change: ValueChange<Box<[u8]>>) {
+    fn push(&mut self, map: MapId, key: &[u8], value: ValueChange<Box<[u8]>>) {
+        let path = self.paths.entry(map);
+        let path = path.or_insert_with(|| self.replica.path(self.top, map).map(Arc::from));
         // (What is beside the map is not told of.)
-        if let Some(path) = self.replica.path(self.top, map) {
-            let key = key.into();
-            self.found.push(KeyChange { path, key, change });
+        if let Some(path) = path {
+            let (path, key) = (Arc::clone(path), key.into());
+            self.found.push(KeyChange { path, key, value });
         }
     }
 
@@ -99,7 +112,7 @@ impl<'r> Changes<'r> {
 
 /// What a change that is about to be made means for what is watched.
 pub(super) fn changes_by(before: &Replica<[u8]>, map: MapId, change: Change<'_>) -> Vec<RawChange> {
-    let mut changes = Changes::new(before);
+    let mut changes = Changes::new(before.scope().map(), before);
     let held = |key| before.map(map).and_then(|map| map.get(key));
     match change {
         Change::Put { key, value } => {
@@ -130,14 +143,10 @@ pub(super) fn changes_by(before: &Replica<[u8]>, map: MapId, change: Change<'_>)
 
 /// In what `after` differs, as to what is watched.
 pub(super) fn differences(before: &Replica<[u8]>, after: &Replica<[u8]>) -> Vec<RawChange> {
-    let top = after.scope().map;
-    let mut gone = Changes {
-        top,
-        replica: before,
-        found: Vec::new(),
-    };
+    let top = after.scope().map();
+    let mut gone = Changes::new(top, before);
     removals(&mut gone, after, top);
-    let mut changes = Changes::new(after);
+    let mut changes = Changes::new(top, after);
     additions(&mut changes, before, top);
     gone.found.append(&mut changes.found);
     gone.found
@@ -188,9 +197,36 @@ fn stored(content: &Content<[u8]>) -> Option<&[u8]> {
     }
 }
 
+/// Decodes paths, those of one map once.
+pub(super) struct Paths<K: Stored + ?Sized> {
+    raw: Option<RawPath>,
+    decoded: Arc<[K::Owned]>,
+}
+
+impl<K: Stored + ?Sized> Paths<K> {
+    pub(super) fn new() -> Self {
+        let (raw, decoded) = (None, Arc::new([]));
+        Self { raw, decoded }
+    }
+
+    fn decoded(&mut self, raw: &RawPath) -> Result<Arc<[K::Owned]>, StreamError> {
+        let is_known = self
+            .raw
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, raw));
+        if !is_known {
+            let decoded: Result<_, _> = raw.iter().map(|key| key_of::<K>(key)).collect();
+            self.decoded = decoded?;
+            self.raw = Some(Arc::clone(raw));
+        }
+        Ok(Arc::clone(&self.decoded))
+    }
+}
+
 /// A change, decoded.
 pub(super) fn decoded<K: Stored + ?Sized, V: Stored + ?Sized>(
     raw: &RawChange,
+    paths: &mut Paths<K>,
 ) -> Result<KeyChange<K::Owned, V::Owned>, StreamError> {
     let value_of = |value: &[u8]| {
         decode::<V>(value).map_err(|source| StreamError::Decode {
@@ -198,11 +234,10 @@ pub(super) fn decoded<K: Stored + ?Sized, V: Stored + ?Sized>(
             source,
         })
     };
-    let path: Result<_, _> = raw.path.iter().map(|key| key_of::<K>(key)).collect();
     Ok(KeyChange {
-        path: path?,
+        path: paths.decoded(&raw.path)?,
         key: key_of::<K>(&raw.key)?,
-        change: match &raw.change {
+        value: match &raw.value {
             ValueChange::Inserted(value) => ValueChange::Inserted(value_of(value)?),
             ValueChange::Updated(value) => ValueChange::Updated(value_of(value)?),
             ValueChange::Nested => ValueChange::Nested,

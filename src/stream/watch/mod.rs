@@ -4,12 +4,11 @@ mod event;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::event::{KeyChange, ValueChange, WatchEvent};
-use self::event::{RawChange, changes_by, decoded, differences};
+use self::event::{Paths, RawChange, changes_by, decoded, differences};
 use super::error::StreamError;
 use super::replica::{Keys, Replica, Scope};
 use super::state::{Seen, State};
@@ -31,18 +30,22 @@ use crate::sync::Access;
 ///
 /// It is a handle, as its dictionary is: it keeps that open, and the memory of the generation that it has seen last.
 /// A forked child can go on with a watch that it inherits.
-pub struct Watch<K: ?Sized, V: Stored + ?Sized> {
+pub struct Watch<K: Stored + ?Sized, V: Stored + ?Sized> {
     shared: Arc<Shared<V>>,
     state: State<[u8]>,
     events: VecDeque<RawEvent>,
-    keys: PhantomData<fn() -> *const K>,
+    paths: Paths<K>,
 }
 
 /// An event that is not decoded yet.
 enum RawEvent {
     Changed(RawChange, Position),
     Lagged,
-    Resync(Vec<RawChange>, Position),
+    Resync {
+        changes: Vec<RawChange>,
+        is_whole: bool,
+        position: Position,
+    },
 }
 
 impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
@@ -61,7 +64,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     /// settings.set("net/retries", &3)?;
     /// let event = watch.next_within(Duration::from_secs(1))?;
     /// let Some(WatchEvent::Changed { change, .. }) = event else { panic!("{event:?}") };
-    /// assert_eq!((change.key.as_str(), change.change), ("net/retries", ValueChange::Inserted(3)));
+    /// assert_eq!((change.key.as_str(), change.value), ("net/retries", ValueChange::Inserted(3)));
     /// assert_eq!(watch.next_within(Duration::ZERO)?, None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -87,11 +90,8 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     }
 
     fn watch_within(&self, keys: Keys) -> Result<Watch<K, V>, StreamError> {
-        let scope = Scope {
-            path: self.path.clone(),
-            map: self.map,
-            keys,
-        };
+        let path = self.path.clone();
+        let scope = Scope { path, keys };
         let shared = Arc::clone(&self.shared);
         let cx = shared.context();
         let mut state = State::attach_within(&cx, &scope)?;
@@ -100,7 +100,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
             shared,
             state,
             events: VecDeque::new(),
-            keys: PhantomData,
+            paths: Paths::new(),
         };
         match watch.is_gone() {
             true => Err(StreamError::Gone),
@@ -111,8 +111,8 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
 
 impl<K: Stored + ?Sized, V: Stored + ?Sized> Watch<K, V> {
     /// The same, from `position` on instead of from now on. If the changes since then are gone, the first event is
-    /// [`WatchEvent::Lagged`], and the second one has all there is, as inserted. (A position that is still to come
-    /// counts as now.)
+    /// [`WatchEvent::Lagged`], and the second one has all there is, as inserted, and says so. (A position that is still
+    /// to come counts as now.)
     ///
     /// # Errors
     /// [`StreamError`].
@@ -143,7 +143,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Watch<K, V> {
         }
         if is_gone {
             let all = differences(&Replica::default(), &self.state.replica);
-            self.events.extend(lagged(all, self.state.position()));
+            self.events.extend(lagged(all, true, self.state.position()));
         }
         Ok(self)
     }
@@ -189,7 +189,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Watch<K, V> {
     /// Whether the map that is watched is not there any more.
     fn is_gone(&self) -> bool {
         let replica = &self.state.replica;
-        replica.map(replica.scope().map).is_none()
+        replica.map(replica.scope().map()).is_none()
     }
 
     /// Reads on until there is an event: whether there is one.
@@ -213,40 +213,58 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Watch<K, V> {
             self.events
                 .extend(changes.map(|change| RawEvent::Changed(change, position)));
             if let Some(differences) = leapt {
-                self.events.extend(lagged(differences, position));
+                self.events.extend(lagged(differences, false, position));
             }
         }
         Ok(true)
     }
 
     fn decoded(&mut self, event: RawEvent) -> Result<WatchEvent<K::Owned, V::Owned>, StreamError> {
+        let paths = &mut self.paths;
         match event {
             RawEvent::Changed(change, position) => Ok(WatchEvent::Changed {
-                change: decoded::<K, V>(&change)?,
+                change: decoded::<K, V>(&change, paths)?,
                 position,
             }),
             RawEvent::Lagged => Ok(WatchEvent::Lagged),
-            RawEvent::Resync(mut raw, position) => {
+            RawEvent::Resync {
+                changes: mut raw,
+                is_whole,
+                position,
+            } => {
                 let mut changes = Vec::with_capacity(raw.len());
                 for at in 0..raw.len() {
-                    match decoded::<K, V>(&raw[at]) {
+                    match decoded::<K, V>(&raw[at], paths) {
                         Ok(change) => changes.push(change),
                         Err(error) => {
                             // The others come next.
                             raw.remove(at);
-                            self.events.push_front(RawEvent::Resync(raw, position));
+                            self.events.push_front(RawEvent::Resync {
+                                changes: raw,
+                                is_whole,
+                                position,
+                            });
                             return Err(error);
                         }
                     }
                 }
-                Ok(WatchEvent::Resync { changes, position })
+                Ok(WatchEvent::Resync {
+                    changes,
+                    is_whole,
+                    position,
+                })
             }
         }
     }
 }
 
-fn lagged(differences: Vec<RawChange>, position: Position) -> [RawEvent; 2] {
-    [RawEvent::Lagged, RawEvent::Resync(differences, position)]
+fn lagged(changes: Vec<RawChange>, is_whole: bool, position: Position) -> [RawEvent; 2] {
+    let resync = RawEvent::Resync {
+        changes,
+        is_whole,
+        position,
+    };
+    [RawEvent::Lagged, resync]
 }
 
 impl<K: Stored + ?Sized, V: Stored + ?Sized> Iterator for Watch<K, V> {
@@ -258,7 +276,7 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Iterator for Watch<K, V> {
     }
 }
 
-impl<K: ?Sized, V: Stored + ?Sized> fmt::Debug for Watch<K, V> {
+impl<K: Stored + ?Sized, V: Stored + ?Sized> fmt::Debug for Watch<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
             .field("state", &self.state)

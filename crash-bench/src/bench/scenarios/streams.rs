@@ -264,7 +264,7 @@ fn push_all(
         match view.get(&key) {
             Err(StreamError::IsMap) => {
                 all.push((below(outer, key), MAP));
-                if let Some(map) = view.nested(&key)? {
+                if let Some(map) = view.get_nested(&key)? {
                     push_all(&map, below(outer, key), all)?;
                 }
             }
