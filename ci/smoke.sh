@@ -10,7 +10,7 @@ cargo run --release --quiet --example work_queue -- --kill
 cargo run --release --quiet --example cache
 cargo run --release --quiet --example cache -- --kill
 cargo run --release --quiet --example producer_consumer -- --kill
-for example in distributed_sum index pool producer_consumer rate_limit spawn work_queue; do
+for example in distributed_sum index live_config pool producer_consumer rate_limit spawn work_queue; do
     cargo run --release --quiet --example "$example"
 done
 cargo bench --bench dict -- --test

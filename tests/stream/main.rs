@@ -17,6 +17,7 @@ mod leftovers;
 mod links;
 mod model;
 mod nested;
+mod nested_hostile;
 mod nested_model;
 mod operations;
 mod order;
