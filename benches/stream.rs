@@ -208,11 +208,74 @@ fn stalls(keys: u64, time: Duration) {
     histogram(&format!("get elsewhere, {keys} entries"), read);
 }
 
+/// What a change costs who makes it while nobody, or three others, watch: processor time of that thread, and in all.
+/// The watches have a key each, or lie idle.
+fn watched(rounds: u64) {
+    const KEYS: [u64; 3] = [1, 2, 3];
+    const SETS: u64 = 200;
+    let processor_time = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    };
+    let dict = dict(1 << 20);
+    let write = |n: u64| {
+        let (start, start_busy) = (Instant::now(), processor_time());
+        for set in 0..SETS {
+            let key = KEYS[set as usize % KEYS.len()];
+            dict.set(&key, &[n as u8; 100]).expect("there is room");
+        }
+        [processor_time() - start_busy, start.elapsed()]
+    };
+    let mut times: [Vec<[Duration; 2]>; 3] = Default::default();
+    for n in 0..rounds {
+        times[0].push(write(n));
+        let others: Vec<_> = KEYS.iter().map(|_| another(&dict)).collect();
+        let watch = |(key, other): (&u64, &Dict)| other.watch_key(key).expect("readable");
+        let mut watches: Vec<_> = KEYS.iter().zip(&others).map(watch).collect();
+        times[1].push(write(n));
+        let told = thread::scope(|scope| {
+            let listen = watches.iter_mut().map(|watch| {
+                scope.spawn(|| {
+                    let next = || {
+                        watch
+                            .next_within(Duration::from_millis(20))
+                            .expect("readable")
+                    };
+                    std::iter::from_fn(next).count()
+                })
+            });
+            let listeners: Vec<_> = listen.collect();
+            // Those of the round before come first.
+            thread::sleep(Duration::from_millis(2));
+            times[2].push(write(n));
+            let told = listeners
+                .into_iter()
+                .map(|one| one.join().expect("no panic"));
+            told.sum::<usize>()
+        });
+        assert!(told > 0);
+    }
+    println!("\n| three watches, {SETS} sets of 100 B | busy | in all | ratio of busy |");
+    println!("|---|---:|---:|---:|");
+    let median = |times: &[[Duration; 2]], which: usize| {
+        let mut times: Vec<_> = times.iter().map(|both| both[which]).collect();
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let alone = median(&times[0], 0);
+    for (who, times) in ["none", "idle", "listening"].iter().zip(&times) {
+        let (busy, all) = (median(times, 0), median(times, 1));
+        let ratio = busy.as_secs_f64() / alone.as_secs_f64();
+        println!("| {who} | {busy:.1?} | {all:.1?} | {ratio:.2} |");
+    }
+}
+
 fn figures(smoke: bool) {
     let (puts, time) = match smoke {
         true => (1_000, Duration::from_millis(50)),
         false => (1_000_000, Duration::from_secs(5)),
     };
+    watched(if smoke { 3 } else { 300 });
     amplification(puts);
     println!("\n| operation | times | half | 99 % | 99.9 % | longest |");
     println!("|---|---:|---:|---:|---:|---:|");
