@@ -16,6 +16,8 @@ mod creating;
 #[cfg(not(feature = "portable"))]
 mod forking;
 #[cfg(not(feature = "portable"))]
+mod history;
+#[cfg(not(feature = "portable"))]
 mod locks;
 #[cfg(not(feature = "portable"))]
 mod maps;
@@ -107,12 +109,12 @@ fn main() -> ExitCode {
             streams_full::ROLES,
             streams_killed::ROLES,
             streams_names::ROLES,
+            streams_nested::ROLES,
             streams_places::ROLES,
             streams_read::ROLES,
             streams_readers::ROLES,
             streams_stepping::ROLES,
             streams_waiting::ROLES,
-            streams_nested::ROLES,
             streams_watching::ROLES,
             waiting::ROLES,
         ]
@@ -122,6 +124,7 @@ fn main() -> ExitCode {
             counting::tests(),
             creating::tests(),
             forking::tests(),
+            history::tests(),
             locks::tests(),
             maps::tests(),
             maps_counting::tests(),
@@ -140,12 +143,12 @@ fn main() -> ExitCode {
             streams_full::tests(),
             streams_killed::tests(),
             streams_names::tests(),
+            streams_nested::tests(),
             streams_places::tests(),
             streams_read::tests(),
             streams_readers::tests(),
             streams_stepping::tests(),
             streams_waiting::tests(),
-            streams_nested::tests(),
             streams_watching::tests(),
             waiting::tests(),
         ]
