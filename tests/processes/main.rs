@@ -10,6 +10,8 @@ mod fork;
 #[cfg(not(feature = "portable"))]
 mod barriers;
 #[cfg(not(feature = "portable"))]
+mod chaos;
+#[cfg(not(feature = "portable"))]
 mod counting;
 #[cfg(not(feature = "portable"))]
 mod creating;
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
     let (roles, tests) = (
         [
             barriers::ROLES,
+            chaos::ROLES,
             counting::ROLES,
             creating::ROLES,
             forking::ROLES,
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
         .concat(),
         [
             barriers::tests(),
+            chaos::tests(),
             counting::tests(),
             creating::tests(),
             forking::tests(),

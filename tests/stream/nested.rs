@@ -474,6 +474,46 @@ fn a_copy_of_what_was_there_long_ago_is_begun_anew() {
     }
 }
 
+/// A dump is read piece by piece, and a piece may begin anywhere in a map.
+#[test]
+fn maps_that_are_longer_than_a_piece_of_a_dump_are_read() {
+    let place = Place::new();
+    let dict = place.dict::<str, u64>(1 << 20);
+    let keys: Vec<_> = (0..12_000).map(|n| format!("key {n}")).collect();
+    for map in ["a", "b"] {
+        let map = dict.nested(map).unwrap();
+        map.extend(keys.iter().map(|key| (key.as_str(), &1)))
+            .unwrap();
+        map.nested("deeper")
+            .unwrap()
+            .extend(keys.iter().map(|key| (key.as_str(), &2)))
+            .unwrap();
+    }
+    dict.dump().unwrap();
+    let other: Dict = place.open();
+    assert!(dict.status().unwrap().dump_bytes > 10 << 16);
+    assert_eq!(shown(&other), shown(&dict));
+}
+
+/// A change that was begun anew is made where it was to be made.
+#[test]
+fn several_change_one_map_at_the_same_time() {
+    const EACH: u64 = 3000;
+    let place = Place::new();
+    let dict = place.dict::<str, u64>(1 << 12);
+    dict.nested("map").unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let map = place.open::<str, u64>().nested("map").unwrap();
+                let add = |old: Option<&u64>| Some(old.map_or(1, |old| old + 1));
+                (0..EACH).for_each(|_| _ = map.fetch_update("n", add).unwrap());
+            });
+        }
+    });
+    assert_eq!(shown(&dict), format!(r#"{{"map": {{"n": {}}}}}"#, 3 * EACH));
+}
+
 #[test]
 fn a_nested_handle_keeps_the_dictionary_open() {
     let place = Place::new();

@@ -129,6 +129,78 @@ fn records_of_maps_that_nobody_writes_are_damage_or_harmless() {
     assert!(whole > 100 && damaged > 100 && refused > 20);
 }
 
+/// Each by itself, in a log that is right but for that.
+#[test]
+fn records_that_no_version_writes_are_refused() {
+    let id = |id: u64| id.to_le_bytes();
+    let nest = |out: &mut Vec<u8>, key: &str, map: u64| change(out, 4, key, &id(map));
+    let at = |out: &mut Vec<u8>, map: u64| change(out, 5, "", &id(map));
+    let chain = |out: &mut Vec<u8>, levels: u64| {
+        for map in 1..=levels {
+            nest(out, "x", map);
+            at(out, map);
+        }
+    };
+    type Write<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let right: [Write<'_>; 3] = [
+        &|out| chain(out, 128),
+        &|out| {
+            nest(out, "a", 1);
+            nest(out, "a", 2);
+            nest(out, "b", 1);
+        },
+        &|out| at(out, 0),
+    ];
+    let wrong: [Write<'_>; 9] = [
+        &|out| chain(out, 129),
+        // Of a map that is not there, not any more, or not yet.
+        &|out| {
+            at(out, 7);
+            change(out, 1, "a", &id(1));
+        },
+        &|out| {
+            nest(out, "a", 7);
+            change(out, 2, "a", b"");
+            at(out, 7);
+            change(out, 3, "", b"");
+        },
+        // Under an id that another one has.
+        &|out| nest(out, "a", 0),
+        &|out| {
+            nest(out, "a", 1);
+            nest(out, "b", 1);
+        },
+        &|out| {
+            nest(out, "a", 1);
+            at(out, 1);
+            nest(out, "a", 1);
+        },
+        &|out| change(out, 4, "a", &[1; 7]),
+        &|out| change(out, 5, "a", &id(0)),
+        &|out| change(out, 6, "", b""),
+    ];
+    let opened = |write: Write<'_>| {
+        let place = Place::new();
+        drop(place.dict::<str, u64>(1 << 14));
+        let path = place.path().join(place.generation("dict"));
+        let mut bytes = fs::read(&path).unwrap();
+        let mut payload = Vec::new();
+        write(&mut payload);
+        put(&mut bytes, LOG + FIRST_LINK, 8);
+        put(&mut bytes, LOG + USED, 1000);
+        record(&mut bytes, LOG + 64, 0, &payload);
+        fs::write(&path, &bytes).unwrap();
+        place.options::<str, u64>().open("dict").map(drop)
+    };
+    for write in right {
+        opened(write).unwrap();
+    }
+    for (n, write) in wrong.into_iter().enumerate() {
+        let refused = opened(write).unwrap_err();
+        assert!(refused.to_string().contains("damaged"), "{n}: {refused}");
+    }
+}
+
 thread_local! {
     /// How many times code of the user is still called in this thread before it panics once.
     static CALLS: Cell<u32> = const { Cell::new(u32::MAX) };
