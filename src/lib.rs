@@ -1,6 +1,6 @@
 // Of two definitions of a link, the first one counts: here the page of the documentation, and in the
 // file itself the file.
-#![doc = "[design]: crate::design\n[forking]: crate::forking\n[format]: crate::format\n\n"]
+#![doc = "[design]: crate::design\n[forking]: crate::forking\n[format]: crate::format\n[reliability]: crate::reliability\n\n"]
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -94,6 +94,10 @@ pub mod forking {}
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/FORMAT.md")]
 pub mod format {}
+#[cfg(any(doc, doctest))]
+#[doc = "[design]: crate::design\n\n"]
+#[doc = include_str!("../docs/RELIABILITY.md")]
+pub mod reliability {}
 
 /// The algorithms over words on the heap, for the models in `loom-tests`. Not there in a normal
 /// build.
