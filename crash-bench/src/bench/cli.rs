@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
+use super::point::Mode;
 use super::random;
-use super::scenario::{Failure, Fate, Make};
+use super::scenario::{Failure, Make};
 use super::scenarios::ALL;
 use super::session::{Density, Outcome, Session};
 use super::short_meminfo;
@@ -17,9 +18,13 @@ Kills (and stops) a process before every instruction of an operation of forkmap.
 
 forkmap-crash-bench [OPTION...] [SCENARIO...]
 
-    --kill            only kill (default: both)
-    --stall           only stop, let the others work, and resume
-    --every K         only each K-th instruction, and those around system calls
+    --kill            kill (default: this and --stall)
+    --stall           stop, let the others work, and resume
+    --stallkill       stop, let the others work, resume, and kill on the way
+    --interleave      stop, let a rival do the operation and stop it on the way, resume both;
+                      for scenarios that have a rival
+    --every K         only each K-th instruction, and those around system calls; or each K-th
+                      pair of instants, where there are two to choose
     --budget SECONDS  choose K so that a scenario takes about this long
     --jobs N          processes at work (default: the number of processors)
     --list            list the scenarios
@@ -30,7 +35,7 @@ Exit status 0: points were tried and nothing was found.
 ";
 
 struct Options {
-    fates: Vec<Fate>,
+    modes: Vec<Mode>,
     density: Density,
     jobs: usize,
     scenarios: Vec<(&'static str, Make)>,
@@ -57,14 +62,16 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn parse() -> Result<Option<Options>, Failure> {
-    let (mut kill, mut stall) = (false, false);
+    let mut modes = Vec::new();
     let (mut density, mut filters) = (Density::Every(1), Vec::new());
     let mut jobs = std::thread::available_parallelism()?.get();
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
-            Long("kill") => kill = true,
-            Long("stall") => stall = true,
+            Long("kill") => modes.push(Mode::Kill),
+            Long("stall") => modes.push(Mode::Stall),
+            Long("stallkill") => modes.push(Mode::StallKill),
+            Long("interleave") => modes.push(Mode::Interleave),
             Long("every") => density = Density::Every(parser.value()?.parse::<usize>()?.max(1)),
             Long("budget") => {
                 let seconds = parser.value()?.parse::<f64>()?;
@@ -97,18 +104,14 @@ fn parse() -> Result<Option<Options>, Failure> {
     if scenarios.is_empty() {
         return Err("no such scenario".into());
     }
-    let mut fates = Vec::new();
-    if kill || !stall {
-        fates.push(Fate::Killed);
-    }
-    if stall || !kill {
-        fates.push(Fate::Stopped);
+    if modes.is_empty() {
+        modes = vec![Mode::Kill, Mode::Stall];
     }
     if let Density::Within(budget) = &mut density {
-        *budget /= fates.len() as u32;
+        *budget /= modes.len() as u32;
     }
     Ok(Some(Options {
-        fates,
+        modes,
         density,
         jobs,
         scenarios,
@@ -133,7 +136,7 @@ fn run(options: &Options) -> Result<bool, Failure> {
         "release"
     };
     println!(
-        "{:<26} {:<5} {:<7} {:>12} {:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8}",
+        "{:<26} {:<10} {:<7} {:>12} {:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8}",
         "scenario",
         "mode",
         "build",
@@ -150,9 +153,9 @@ fn run(options: &Options) -> Result<bool, Failure> {
     for &(name, make) in &options.scenarios {
         let session = Session::start(name, make, base.path(), options.jobs)
             .map_err(|error| format!("{name}: {error}"))?;
-        for &fate in &options.fates {
-            let outcome = session.run(fate, options.density)?;
-            print_row(name, fate, build, &outcome)?;
+        for &mode in options.modes.iter().filter(|mode| session.has(**mode)) {
+            let outcome = session.run(mode, options.density)?;
+            print_row(name, mode.name(), build, &outcome)?;
             points += outcome.points;
             findings += outcome.findings.len();
         }
@@ -165,14 +168,10 @@ fn run(options: &Options) -> Result<bool, Failure> {
     Ok(points > 0 && findings == 0)
 }
 
-fn print_row(name: &str, fate: Fate, build: &str, outcome: &Outcome) -> Result<(), Failure> {
-    let mode = match fate {
-        Fate::Killed => "kill",
-        Fate::Stopped => "stall",
-    };
+fn print_row(name: &str, mode: &str, build: &str, outcome: &Outcome) -> Result<(), Failure> {
     let effect = outcome.effect.map_or("-".to_owned(), |n| n.to_string());
     println!(
-        "{name:<26} {mode:<5} {build:<7} {:>12} {effect:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8.1}",
+        "{name:<26} {mode:<10} {build:<7} {:>12} {effect:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8.1}",
         outcome.instructions,
         outcome.points,
         outcome.every,

@@ -60,7 +60,7 @@ pub(crate) fn ask(
     let limit = if seen.busy { ASLEEP_IF_BUSY } else { ASLEEP };
     ensure!(asleep <= limit, "{who} was asleep for {asleep:?}");
     ensure!(
-        !(seen.busy && scene.fate == Fate::Killed),
+        !(seen.busy && scene.fate != Fate::Stopped),
         "{who} gave up because of a process that is dead"
     );
     Ok(seen)

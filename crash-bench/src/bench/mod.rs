@@ -7,6 +7,7 @@
 //! point  scenarios/   one point: a fresh segment, a victim, those who go on without it;
 //!                     what the victim does, and what must hold
 //! tracer   judge      ptrace; a check with limits on CPU time, time asleep and patience
+//! access              which memory an instruction accesses
 //! scenario plan child what a scenario is; how to get to an instruction fast; forked children
 //! short_meminfo       fewer instructions where a segment is created
 //! random              the same random numbers each time
@@ -20,7 +21,13 @@
 //! point is played by a fresh fork of one and the same process, the server, which never changes: the
 //! same addresses, the same heap, the same keys of hash maps, the same random numbers. Victims are
 //! forked, not spawned; for `forkmap` they are processes that were attached before.
+//!
+//! **Pairs.** What a stopped process does next depends only on what it has in hand and on what is shared. So
+//! where two instants are chosen, for one process or for two, they lie before *accesses*: system calls,
+//! and instructions that read or write memory which others have mapped, too. All other instants are like
+//! the next one of those.
 
+mod access;
 mod child;
 pub(crate) mod cli;
 mod judge;

@@ -74,9 +74,40 @@ impl Routes {
     }
 }
 
+/// One of each `every` numbers below `count`, and not always the same one, lest all have something in common.
+/// The same each time.
+pub(crate) fn spread(count: usize, every: usize) -> impl Iterator<Item = usize> {
+    let every = every.max(1);
+    (0..count).step_by(every).filter_map(move |start| {
+        let chosen = start + mixed(start) % every;
+        (chosen < count).then_some(chosen)
+    })
+}
+
+/// The same numbers, so that any few of the first are from everywhere.
+pub(crate) fn shuffled(mut numbers: Vec<usize>) -> Vec<usize> {
+    numbers.sort_by_key(|n| mixed(*n));
+    numbers
+}
+
+fn mixed(n: usize) -> usize {
+    ((n as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_each_few_is_chosen() {
+        assert!(spread(100, 1).eq(0..100));
+        let chosen: Vec<_> = spread(1000, 10).collect();
+        assert!((0..100).eq(chosen.iter().map(|n| n / 10)));
+        let mut last_digits: Vec<_> = chosen.iter().map(|n| n % 10).collect();
+        last_digits.sort_unstable();
+        last_digits.dedup();
+        assert_eq!(last_digits.len(), 10);
+    }
 
     /// Where a victim ends that takes a route along a path.
     fn walk(path: &[u64], route: &[Leg]) -> Option<usize> {

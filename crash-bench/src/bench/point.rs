@@ -7,18 +7,61 @@ use std::path::Path;
 use super::judge::{PATIENCE, ask};
 use super::plan::Leg;
 use super::random;
-use super::scenario::{Failure, Fate, Make, NAME, Scene, Seen, ensure};
+use super::scenario::{Failure, Fate, Make, NAME, Scenario, Scene, Seen, ensure};
 use super::tracer::{Position, Victim};
+
+/// What is done at a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The victim is killed there.
+    Kill,
+    /// It is stopped, others work, and it goes on.
+    Stall,
+    /// The same, and it is killed on the way.
+    StallKill,
+    /// It is stopped, a rival does the operation and is stopped on the way; it goes on, and then the rival.
+    Interleave,
+}
+
+impl Mode {
+    /// All, in the order of their numbers.
+    pub(crate) const ALL: [Self; 4] = [Self::Kill, Self::Stall, Self::StallKill, Self::Interleave];
+
+    /// As it stands in the table.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Stall => "stall",
+            Self::StallKill => "stallkill",
+            Self::Interleave => "interleave",
+        }
+    }
+
+    /// Whether there is a second instant to choose.
+    pub(crate) fn has_pairs(self) -> bool {
+        matches!(self, Self::StallKill | Self::Interleave)
+    }
+}
+
+/// Numbers of a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    /// Of the instruction before which the victim is stopped.
+    pub(crate) n: usize,
+    /// How many accesses the victim is over when it is killed later, or the rival when it is stopped. If they are
+    /// not that many, it comes to its end.
+    pub(crate) m: usize,
+}
 
 /// Where to stop a victim, and what to do with it there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Point {
-    /// Number of the instruction.
-    pub(crate) n: usize,
+    /// Its numbers.
+    pub(crate) place: Place,
     /// Where the victim is then.
     pub(crate) position: Position,
     /// What happens to the victim.
-    pub(crate) fate: Fate,
+    pub(crate) mode: Mode,
 }
 
 /// An operation as it was recorded.
@@ -28,6 +71,10 @@ pub(crate) struct Recording {
     pub(crate) path: Vec<Position>,
     /// The addresses of the system calls on it.
     pub(crate) calls: HashSet<u64>,
+    /// The numbers of the positions before accesses.
+    pub(crate) accesses: Vec<usize>,
+    /// Whether a rival may do the operation, too.
+    pub(crate) has_rival: bool,
 }
 
 /// What was played.
@@ -37,8 +84,8 @@ pub(crate) enum Played {
     Recorded(Recording),
     /// A point that the victim did not come to.
     Missed,
-    /// A point: what was seen there.
-    Seen(Seen),
+    /// A point: what was seen there, and how many accesses came before the second instant.
+    Seen(Seen, usize),
 }
 
 /// Plays one point, to which a route leads, or records the operation. One function for both, because
@@ -53,26 +100,53 @@ pub(crate) fn play(
     random::begin();
     let mut scenario = make(dir).map_err(|error| format!("preparing: {error}"))?;
     let mut victim = Victim::start(&mut *scenario)?;
-    let Some((Point { position, fate, .. }, route)) = point else {
-        let path = victim.record()?;
+    let Some((point, route)) = point else {
+        let (path, accesses) = victim.record()?;
         let calls = victim.system_calls(&path);
         victim.resume(PATIENCE)?;
         tidy(dir)?;
-        return Ok(Played::Recorded(Recording { path, calls }));
+        return Ok(Played::Recorded(Recording {
+            path,
+            calls,
+            accesses,
+            has_rival: scenario.has_rival(),
+        }));
     };
-    if !victim.follow(route)? || victim.position()? != position {
+    if !victim.follow(route)? || victim.position()? != point.position {
         victim.kill();
         tidy(dir)?;
         return Ok(Played::Missed);
     }
 
+    let (seen, passed) = match point.mode {
+        Mode::Interleave => with_rival(&mut *scenario, victim, point.place.m)?,
+        _ => with_others(&*scenario, victim, point)?,
+    };
+
+    drop(scenario);
+    let left = tidy(dir)?;
+    ensure!(left.is_empty(), "left over: {left:?}");
+    let now = holdings(dir)?;
+    ensure!(
+        now == held,
+        "descriptors and mappings: {held:?} before, {now:?} now"
+    );
+    Ok(Played::Seen(seen, passed))
+}
+
+/// The others have to go on without the victim, which then goes on itself, if it is stopped.
+fn with_others(
+    scenario: &dyn Scenario,
+    victim: Victim,
+    point: Point,
+) -> Result<(Seen, usize), Failure> {
     // A stopped victim stays there until the others have done their part.
-    let stopped = match fate {
-        Fate::Killed => {
+    let (fate, stopped) = match point.mode {
+        Mode::Kill => {
             victim.kill();
-            None
+            (Fate::Killed, None)
         }
-        Fate::Stopped => Some(victim),
+        _ => (Fate::Stopped, Some(victim)),
     };
     let mut scene = Scene {
         fate,
@@ -85,27 +159,54 @@ pub(crate) fn play(
     scene.seen = agreed(peer, newcomer)?;
     let seen = scene.seen;
 
-    if let Some(victim) = stopped {
-        scene.answer = victim.resume(PATIENCE)?;
+    let mut passed = 0;
+    if let Some(mut victim) = stopped {
+        let mut is_at_end = true;
+        if point.mode == Mode::StallKill {
+            (passed, is_at_end) = victim.pass(point.place.m)?;
+        }
+        if is_at_end {
+            scene.answer = victim.resume(PATIENCE)?;
+        } else {
+            victim.kill();
+            scene.fate = Fate::KilledLater;
+        }
     }
     let finish = ask("the last look", scene, |s| scenario.finish(s))?;
-    match fate {
+    match scene.fate {
         Fate::Killed => _ = agreed(seen, finish)?,
+        Fate::KilledLater => ensure!(
+            seen.done != Some(true) || finish.done != Some(false),
+            "it had happened, and has not after the victim was killed"
+        ),
         Fate::Stopped => ensure!(
             finish.done != Some(false),
             "the resumed victim ended well, and its operation has not happened"
         ),
     }
+    Ok((seen, passed))
+}
 
-    drop(scenario);
-    let left = tidy(dir)?;
-    ensure!(left.is_empty(), "left over: {left:?}");
-    let now = holdings(dir)?;
-    ensure!(
-        now == held,
-        "descriptors and mappings: {held:?} before, {now:?} now"
-    );
-    Ok(Played::Seen(seen))
+/// A rival does the operation, too, and is stopped after so many accesses; then the victim goes on to its end, and
+/// then the rival.
+fn with_rival(
+    scenario: &mut dyn Scenario,
+    victim: Victim,
+    most: usize,
+) -> Result<(Seen, usize), Failure> {
+    let mut rival = Victim::start(scenario)?;
+    let (passed, _) = rival.pass(most)?;
+    let first = victim.resume(PATIENCE)?;
+    let second = rival
+        .resume(PATIENCE)
+        .map_err(|error| format!("as the rival: {error}"))?;
+    let scene = Scene {
+        fate: Fate::Stopped,
+        seen: Seen::NOTHING,
+        answer: None,
+    };
+    ask("the last look", scene, |_| scenario.settle([first, second]))?;
+    Ok((Seen::NOTHING, passed))
 }
 
 /// Who looks later sees the same: it does not happen later, nor is it undone.

@@ -40,8 +40,19 @@ pub(crate) trait Scenario {
     /// A process that comes later, and knows only the name. `scene.seen` is what the peer saw.
     fn newcomer(&self, scene: Scene) -> Result<Seen, Failure>;
 
-    /// The last look: the victim is dead, or went on to its end.
+    /// The last look: the victim is dead, went on to its end, or went on and was killed.
     fn finish(&self, scene: Scene) -> Result<Seen, Failure>;
+
+    /// Whether a rival may do the operation at the same time as the victim.
+    fn has_rival(&self) -> bool {
+        false
+    }
+
+    /// The last look where nobody else was there but the victim and a rival: what the operation gave back to
+    /// either. It must have happened twice, one time after the other.
+    fn settle(&self, _answers: [Option<u64>; 2]) -> Result<Seen, Failure> {
+        Err("no rival".into())
+    }
 }
 
 /// Makes a scenario in a directory that is empty and its own.
@@ -54,6 +65,9 @@ pub(crate) enum Fate {
     Killed,
     /// It is stopped; at the last look it has gone on and ended well.
     Stopped,
+    /// At the last look: it was stopped, has gone on, and was killed before its end. (Those before are told
+    /// that it is stopped.)
+    KilledLater,
 }
 
 /// What a check is told.
@@ -68,9 +82,15 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// At the last look: whether the victim has gone on.
+    /// At the last look: whether the victim has gone on to its end.
     pub(crate) fn resumed(self) -> bool {
         self.fate == Fate::Stopped
+    }
+
+    /// At the last look: whether the victim has gone on and was killed. If it had not happened before, the
+    /// operation may have happened since then, or not.
+    pub(crate) fn killed_later(self) -> bool {
+        self.fate == Fate::KilledLater
     }
 }
 

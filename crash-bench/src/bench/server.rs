@@ -10,9 +10,9 @@ use nix::sys::wait::waitpid;
 
 use super::child::{Child, End};
 use super::plan::Leg;
-use super::point::{Played, Point, Recording, play, tidy};
+use super::point::{Mode, Place, Played, Point, Recording, play, tidy};
 use super::random;
-use super::scenario::{Failure, Fate, Make, Seen};
+use super::scenario::{Failure, Make, Seen};
 use super::tracer::{Position, Victim};
 
 /// Longest time for one point, or for a recording.
@@ -30,8 +30,8 @@ const RECORD: u64 = u64::MAX;
 /// What came of a point.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// Everything as it must be.
-    Fine(Seen),
+    /// Everything as it must be; and how many accesses came before the second instant.
+    Fine(Seen, usize),
     /// The victim did not come to that instruction.
     Missed,
     /// Something is wrong.
@@ -72,49 +72,69 @@ impl Servers {
 
     /// Has the operation recorded. Once only.
     pub(crate) fn record(&self) -> Result<Recording, Failure> {
-        self.requests.send(&bytes([RECORD, 0, 0, 0].into_iter()))?;
+        self.requests
+            .send(&bytes([RECORD, 0, 0, 0, 0].into_iter()))?;
         match self.receive()? {
             (_, Reply::Finding(text)) => return Err(text.into()),
-            (_, Reply::Fine(_) | Reply::Missed) => {}
+            (_, Reply::Fine(..) | Reply::Missed) => {}
         }
         let mut bytes = Vec::new();
         (&self.recording).seek(SeekFrom::Start(0))?;
         (&self.recording).read_to_end(&mut bytes)?;
         let mut words = words(&bytes);
-        let calls = words.next().ok_or("no recording")? as usize;
+        let mut next = || Ok::<_, Failure>(words.next().ok_or("no recording")? as usize);
+        let (has_rival, calls, accesses) = (next()? != 0, next()?, next()?);
         let calls = words.by_ref().take(calls).collect();
+        let accesses = words.by_ref().take(accesses);
+        let accesses = accesses.map(|n| n as usize).collect();
         let mut path = Vec::new();
         while let (Some(pointer), Some(stack)) = (words.next(), words.next()) {
             path.push(Position { pointer, stack });
         }
-        Ok(Recording { path, calls })
+        Ok(Recording {
+            path,
+            calls,
+            accesses,
+            has_rival,
+        })
     }
 
     /// Asks for a point.
     pub(crate) fn send(&self, point: Point, route: &[Leg]) -> Result<(), Failure> {
-        let fate = u64::from(point.fate == Fate::Killed);
+        let mode = Mode::ALL.iter().position(|mode| *mode == point.mode);
+        let mode = mode.ok_or("no such mode")? as u64;
         let legs = route.iter().map(|leg| match *leg {
             Leg::RunTo(address) => address,
             Leg::Step(steps) => steps | STEPS,
         });
         let Position { pointer, stack } = point.position;
-        let head = [point.n as u64, pointer, stack, fate];
+        let Place { n, m } = point.place;
+        let head = [n as u64, m as u64, pointer, stack, mode];
         self.requests.send(&bytes(head.into_iter().chain(legs)))?;
         Ok(())
     }
 
-    /// The next reply, and the number of its point.
-    pub(crate) fn receive(&self) -> Result<(usize, Reply), Failure> {
+    /// The next reply, and the numbers of its point.
+    pub(crate) fn receive(&self) -> Result<(Place, Reply), Failure> {
         let mut buffer = vec![0; LONGEST];
         let length = self.replies.recv(&mut buffer)?;
-        let (n, reply) = buffer[..length].split_first_chunk().ok_or("no reply")?;
+        let (head, reply) = buffer[..length].split_at_checked(24).ok_or("no reply")?;
+        let mut head = words(head).map(|word| word as usize);
+        let mut next = || head.next().ok_or("a short reply");
+        let (place, passed) = (
+            Place {
+                n: next()?,
+                m: next()?,
+            },
+            next()?,
+        );
         let text = || String::from_utf8_lossy(&reply[1..]).into_owned();
         let reply = match reply.first() {
-            Some(b'+') => Reply::Fine(Seen::from_word(&text()).ok_or("no report")?),
+            Some(b'+') => Reply::Fine(Seen::from_word(&text()).ok_or("no report")?, passed),
             Some(b'?') => Reply::Missed,
             _ => Reply::Finding(text()),
         };
-        Ok((u64::from_le_bytes(*n) as usize, reply))
+        Ok((place, reply))
     }
 }
 
@@ -172,23 +192,24 @@ impl Server {
                 End::Reported(Ok(_)) => continue,
                 other => format!("the bench: {other:?}"),
             };
-            let n = words(request).next().unwrap_or(RECORD);
-            self.reply(n, b'!', &problem)?;
+            let mut numbers = words(request);
+            let mut next = || numbers.next().unwrap_or(RECORD);
+            self.reply([next(), next(), 0], b'!', &problem)?;
         }
     }
 
     fn answer(&self, dir: &Path, request: &[u8]) -> Result<(), Failure> {
         let mut words = words(request);
         let mut next = || words.next().ok_or("a short request");
-        let [n, pointer, stack, fate] = [next()?, next()?, next()?, next()?];
+        let [n, m, pointer, stack, mode] = [next()?, next()?, next()?, next()?, next()?];
+        let mode = Mode::ALL.get(mode as usize).ok_or("no such mode")?;
         let point = Point {
-            n: n as usize,
-            position: Position { pointer, stack },
-            fate: if fate == 0 {
-                Fate::Stopped
-            } else {
-                Fate::Killed
+            place: Place {
+                n: n as usize,
+                m: m as usize,
             },
+            position: Position { pointer, stack },
+            mode: *mode,
         };
         let route = words.map(|word| match word & STEPS {
             0 => Leg::RunTo(word),
@@ -197,28 +218,41 @@ impl Server {
         match play(self.make, dir, (n != RECORD).then_some((point, route))) {
             Ok(Played::Recorded(recording)) => {
                 self.write(recording)?;
-                self.reply(n, b'+', &Seen::NOTHING.to_word())
+                self.reply([n, m, 0], b'+', &Seen::NOTHING.to_word())
             }
-            Ok(Played::Seen(seen)) => self.reply(n, b'+', &seen.to_word()),
-            Ok(Played::Missed) => self.reply(n, b'?', ""),
+            Ok(Played::Seen(seen, passed)) => {
+                self.reply([n, m, passed as u64], b'+', &seen.to_word())
+            }
+            Ok(Played::Missed) => self.reply([n, m, 0], b'?', ""),
             Err(error) => {
                 // The next point must not be blamed for what this one has left.
                 tidy(dir)?;
-                self.reply(n, b'!', &error.to_string())
+                self.reply([n, m, 0], b'!', &error.to_string())
             }
         }
     }
 
-    fn write(&self, Recording { path, calls }: Recording) -> Result<(), Failure> {
-        let count = calls.len() as u64;
+    fn write(&self, recording: Recording) -> Result<(), Failure> {
+        let Recording {
+            path,
+            calls,
+            accesses,
+            has_rival,
+        } = recording;
+        let head = [
+            u64::from(has_rival),
+            calls.len() as u64,
+            accesses.len() as u64,
+        ];
+        let accesses = accesses.into_iter().map(|n| n as u64);
         let path = path.iter().flat_map(|at| [at.pointer, at.stack]);
-        let words = [count].into_iter().chain(calls).chain(path);
+        let words = head.into_iter().chain(calls).chain(accesses).chain(path);
         (&self.recording).write_all(&bytes(words))?;
         Ok(())
     }
 
-    fn reply(&self, n: u64, tag: u8, text: &str) -> Result<(), Failure> {
-        let message = [&n.to_le_bytes()[..], &[tag], text.as_bytes()].concat();
+    fn reply(&self, head: [u64; 3], tag: u8, text: &str) -> Result<(), Failure> {
+        let message = [&bytes(head.into_iter())[..], &[tag], text.as_bytes()].concat();
         self.outbox.send(&message)?;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! One scenario in one mode: which points are tried, and what came of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::plan::Routes;
-use super::point::{Point, Recording};
-use super::scenario::{Failure, Fate, Make, Seen};
+use super::plan::{Routes, shuffled, spread};
+use super::point::{Mode, Place, Point, Recording};
+use super::scenario::{Failure, Make, Seen};
 use super::server::{Reply, Servers};
 use super::tracer::Position;
 
@@ -20,10 +20,13 @@ const ENOUGH: usize = 10;
 /// Points tried to learn how long one takes.
 const SAMPLE: usize = 40;
 
+/// More accesses than there are.
+const NO_END: usize = usize::MAX;
+
 /// How often to try each point.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Density {
-    /// Each K-th instruction.
+    /// Each K-th instruction, or pair of accesses.
     Every(usize),
     /// As many as there is time for.
     Within(Duration),
@@ -46,7 +49,7 @@ pub(crate) struct Outcome {
     pub(crate) instructions: usize,
     /// Each how many-th was tried.
     pub(crate) every: usize,
-    /// Points tried.
+    /// Points tried; pairs, if there are two instants to choose.
     pub(crate) points: usize,
     /// Points that the victim did not come to, twice.
     pub(crate) missed: usize,
@@ -60,6 +63,8 @@ pub(crate) struct Outcome {
     pub(crate) time: Duration,
     /// The last instruction before which the operation has not happened.
     not_yet: Option<usize>,
+    /// How many accesses there are for the second instant to be chosen from, by the first one.
+    lengths: BTreeMap<usize, usize>,
 }
 
 impl Outcome {
@@ -98,25 +103,24 @@ impl Session {
         })
     }
 
+    /// Whether that mode is one for this scenario.
+    pub(crate) fn has(&self, mode: Mode) -> bool {
+        mode != Mode::Interleave || self.recording.has_rival
+    }
+
     /// Tries the points of one mode.
-    pub(crate) fn run(&self, fate: Fate, density: Density) -> Result<Outcome, Failure> {
+    pub(crate) fn run(&self, mode: Mode, density: Density) -> Result<Outcome, Failure> {
         let start = Instant::now();
         let last = self.recording.path.len() - 1;
         let mut outcome = Outcome {
             instructions: last,
             ..Outcome::default()
         };
-        outcome.every = match density {
-            Density::Every(every) => every,
-            Density::Within(budget) => {
-                let sample: Vec<_> = (0..=last).step_by(last / SAMPLE + 1).collect();
-                self.try_points(&sample, fate, &mut outcome)?;
-                let whole = start.elapsed().mul_f64(last as f64 / sample.len() as f64);
-                (whole.as_secs_f64() / budget.as_secs_f64()).ceil().max(1.0) as usize
-            }
-        };
-        let points = self.points(outcome.every);
-        self.try_points(&points, fate, &mut outcome)?;
+        if mode.has_pairs() {
+            self.try_pairs(mode, density, &mut outcome)?;
+        } else {
+            self.try_each(mode, density, &mut outcome)?;
+        }
         if outcome.missed == 0 {
             outcome.check_order(last);
         }
@@ -124,9 +128,77 @@ impl Session {
         Ok(outcome)
     }
 
+    /// Tries points that are one instant each.
+    fn try_each(&self, mode: Mode, density: Density, outcome: &mut Outcome) -> Result<(), Failure> {
+        let last = outcome.instructions;
+        let alone = |n| Place { n, m: 0 };
+        outcome.every = match density {
+            Density::Every(every) => every,
+            Density::Within(budget) => {
+                let sample: Vec<_> = (0..=last).step_by(last / SAMPLE + 1).map(alone).collect();
+                let time = self.try_points(&sample, mode, outcome)?;
+                stride(time, sample.len(), last, budget)
+            }
+        };
+        let points = self.points(outcome.every).into_iter().map(alone);
+        self.try_points(&points.collect::<Vec<_>>(), mode, outcome)?;
+        Ok(())
+    }
+
+    /// Tries pairs of instants. How many there are for the second one is seen when there is none: the process that
+    /// would be stopped or killed there comes to its end.
+    fn try_pairs(
+        &self,
+        mode: Mode,
+        density: Density,
+        outcome: &mut Outcome,
+    ) -> Result<(), Failure> {
+        let firsts = &self.recording.accesses;
+        let to_end = |i: usize| Place {
+            n: firsts[i],
+            m: NO_END,
+        };
+        let (whole, time) = match density {
+            Density::Every(_) => {
+                let whole: Vec<_> = (0..firsts.len()).map(to_end).collect();
+                (whole.len(), self.try_points(&whole, mode, outcome)?)
+            }
+            // As many of a sample as are tried in half of the time.
+            Density::Within(budget) => {
+                let sample: Vec<_> = spread(firsts.len(), firsts.len() / SAMPLE + 1).collect();
+                let (mut tried, mut time) = (0, Duration::ZERO);
+                for few in shuffled(sample).chunks(self.jobs) {
+                    let few: Vec<_> = few.iter().copied().map(to_end).collect();
+                    time += self.try_points(&few, mode, outcome)?;
+                    tried += few.len();
+                    if time > budget / 2 {
+                        break;
+                    }
+                }
+                (tried, time)
+            }
+        };
+
+        // Those of an instant that was not tried are as many as those of one near it.
+        let mut pairs = Vec::new();
+        for &n in firsts {
+            let before = outcome.lengths.range(..=n).next_back();
+            let length = before.or_else(|| outcome.lengths.iter().next());
+            let length = length.map_or(0, |(_, length)| *length);
+            pairs.extend((0..length).map(|m| Place { n, m }));
+        }
+        outcome.every = match density {
+            Density::Every(every) => every,
+            Density::Within(budget) => stride(time, whole, pairs.len(), budget),
+        };
+        let chosen = spread(pairs.len(), outcome.every).map(|i| pairs[i]);
+        self.try_points(&chosen.collect::<Vec<_>>(), mode, outcome)?;
+        Ok(())
+    }
+
     /// Each K-th instruction, the two ends, and those before and after each system call.
     fn points(&self, every: usize) -> Vec<usize> {
-        let Recording { path, calls } = &self.recording;
+        let Recording { path, calls, .. } = &self.recording;
         let is_call = |(_, at): &(usize, &Position)| calls.contains(&at.pointer);
         let calls = path.iter().enumerate().filter(is_call);
         let mut points: BTreeSet<_> = calls.flat_map(|(i, _)| [i, i + 1]).collect();
@@ -135,61 +207,78 @@ impl Session {
         points.into_iter().collect()
     }
 
+    /// How long it took.
     fn try_points(
         &self,
-        points: &[usize],
-        fate: Fate,
+        points: &[Place],
+        mode: Mode,
         outcome: &mut Outcome,
-    ) -> Result<(), Failure> {
+    ) -> Result<Duration, Failure> {
+        let start = Instant::now();
         let bar = ProgressBar::new(points.len() as u64).with_message(self.name);
         bar.set_style(ProgressStyle::with_template(
             "{msg} {wide_bar} {pos}/{len} {eta}",
         )?);
         let mut waiting = points.iter().copied();
-        // Number of the point, and whether it was missed once.
+        // Numbers of the point, and whether it was missed once.
         let mut under_way = HashMap::new();
         loop {
             // A few more than there are servers, so that none has to wait for us.
             while under_way.len() < self.jobs + 4 && outcome.findings.len() < ENOUGH {
-                let Some(n) = waiting.next() else { break };
-                under_way.insert(n, false);
-                self.send(n, fate)?;
+                let Some(place) = waiting.next() else { break };
+                under_way.insert(place, false);
+                self.send(place, mode)?;
             }
             if under_way.is_empty() {
                 break;
             }
-            let (n, reply) = self.servers.receive()?;
+            let (place, reply) = self.servers.receive()?;
             let again = under_way
-                .remove(&n)
+                .remove(&place)
                 .ok_or("a reply that nobody asked for")?;
             if matches!(reply, Reply::Missed) && !again {
-                under_way.insert(n, true);
-                self.send(n, fate)?;
+                under_way.insert(place, true);
+                self.send(place, mode)?;
                 continue;
             }
             bar.inc(1);
-            self.note(n, reply, outcome);
+            self.note(place, mode, reply, outcome);
         }
         bar.finish_and_clear();
-        Ok(())
+        Ok(start.elapsed())
     }
 
-    fn send(&self, n: usize, fate: Fate) -> Result<(), Failure> {
-        let position = self.recording.path[n];
-        let point = Point { n, position, fate };
-        self.servers.send(point, &self.routes.to(n))
+    fn send(&self, place: Place, mode: Mode) -> Result<(), Failure> {
+        let position = self.recording.path[place.n];
+        let point = Point {
+            place,
+            position,
+            mode,
+        };
+        self.servers.send(point, &self.routes.to(place.n))
     }
 
-    fn note(&self, n: usize, reply: Reply, outcome: &mut Outcome) {
+    fn note(&self, Place { n, m }: Place, mode: Mode, reply: Reply, outcome: &mut Outcome) {
         let seen = match reply {
             Reply::Missed => {
                 outcome.missed += 1;
                 return;
             }
-            Reply::Fine(seen) => seen,
+            Reply::Fine(seen, passed) => {
+                if m == NO_END {
+                    outcome.lengths.insert(n, passed);
+                }
+                seen
+            }
             Reply::Finding(text) => {
                 let place = location(self.recording.path[n].pointer);
-                let text = format!("before instruction {n} ({place}): {text}");
+                let second = match mode {
+                    Mode::Kill | Mode::Stall => String::new(),
+                    _ if m == NO_END => ", and at the end".into(),
+                    Mode::StallKill => format!(", then after {m} accesses"),
+                    Mode::Interleave => format!(", the rival after {m} accesses"),
+                };
+                let text = format!("before instruction {n} ({place}){second}: {text}");
                 outcome.findings.push(text);
                 Seen::NOTHING
             }
@@ -202,6 +291,12 @@ impl Session {
             None => {}
         }
     }
+}
+
+/// Each how many-th of `all` points can be tried within a budget, if `tried` took that time.
+fn stride(time: Duration, tried: usize, all: usize, budget: Duration) -> usize {
+    let whole = time.mul_f64(all as f64 / tried.max(1) as f64);
+    (whole.as_secs_f64() / budget.as_secs_f64()).ceil().max(1.0) as usize
 }
 
 /// The file that an address belongs to, where in it, and the function if `addr2line` is there. The

@@ -1,16 +1,19 @@
 //! A victim under ptrace: run to an instruction, killed there, or left there and resumed later.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use nix::libc::user_regs_struct as Registers;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 
+use super::access::{self, addresses};
 use super::child::{Child, End};
 use super::plan::Leg;
 use super::scenario::{Failure, Scenario, ensure};
@@ -44,6 +47,15 @@ pub(crate) struct Position {
     pub(crate) stack: u64,
 }
 
+impl Position {
+    fn of(registers: &Registers) -> Self {
+        Self {
+            pointer: registers.rip,
+            stack: registers.rsp,
+        }
+    }
+}
+
 /// A process that is stopped somewhere in the operation of a scenario.
 #[derive(Debug)]
 pub(crate) struct Victim {
@@ -54,6 +66,10 @@ pub(crate) struct Victim {
     end_byte: u8,
     /// Where the code of the vdso is.
     vdso: Range<u64>,
+    /// The memory that it shares with others; unknown after a system call.
+    shared: Option<Vec<Range<u64>>>,
+    /// The code at each address that it has come to.
+    code: HashMap<u64, [u8; access::LONGEST]>,
 }
 
 impl Victim {
@@ -81,6 +97,8 @@ impl Victim {
             memory,
             end_byte: 0,
             vdso: vdso()?,
+            shared: None,
+            code: HashMap::new(),
         };
         if !victim.run_to(address(begin_marker))? {
             return Err("it did not come to its operation".into());
@@ -91,11 +109,7 @@ impl Victim {
 
     /// Where it is stopped.
     pub(crate) fn position(&self) -> Result<Position, Failure> {
-        let registers = ptrace::getregs(self.child.pid())?;
-        Ok(Position {
-            pointer: registers.rip,
-            stack: registers.rsp,
-        })
+        Ok(Position::of(&ptrace::getregs(self.child.pid())?))
     }
 
     /// Follows a route. `false` if the victim was not where a breakpoint waited for it.
@@ -121,17 +135,68 @@ impl Victim {
         Ok(true)
     }
 
-    /// Steps to the end of the operation: each position on the way.
-    pub(crate) fn record(&mut self) -> Result<Vec<Position>, Failure> {
-        let mut path = vec![self.position()?];
-        while path
-            .last()
-            .is_some_and(|last| last.pointer != address(end_marker))
-        {
+    /// Steps to the end of the operation: each position on the way, and the numbers of those before accesses.
+    pub(crate) fn record(&mut self) -> Result<(Vec<Position>, Vec<usize>), Failure> {
+        let (mut path, mut accesses) = (Vec::new(), Vec::new());
+        let mut registers = ptrace::getregs(self.child.pid())?;
+        while registers.rip != address(end_marker) {
             ensure!(path.len() <= LONGEST, "the operation has no end");
-            path.push(self.step()?);
+            if self.is_access(&registers)? {
+                accesses.push(path.len());
+            }
+            path.push(Position::of(&registers));
+            registers = self.step_to_registers()?;
         }
-        Ok(path)
+        path.push(Position::of(&registers));
+        Ok((path, accesses))
+    }
+
+    /// Goes on over so many accesses, to before the next one, or to the end of the operation: how many they
+    /// were, and whether that is the end.
+    pub(crate) fn pass(&mut self, most: usize) -> Result<(usize, bool), Failure> {
+        let mut passed = 0;
+        let mut registers = ptrace::getregs(self.child.pid())?;
+        for _ in 0..LONGEST {
+            if registers.rip == address(end_marker) {
+                return Ok((passed, true));
+            }
+            if self.is_access(&registers)? {
+                if passed == most {
+                    return Ok((passed, false));
+                }
+                passed += 1;
+            }
+            registers = self.step_to_registers()?;
+        }
+        Err("the operation has no end".into())
+    }
+
+    /// Whether its next instruction is a system call, or is about memory that it shares with others.
+    fn is_access(&mut self, registers: &Registers) -> Result<bool, Failure> {
+        let code = match self.code.get(&registers.rip) {
+            Some(code) => *code,
+            None => {
+                let mut code = [0; access::LONGEST];
+                self.memory.read_exact_at(&mut code, registers.rip)?;
+                self.code.insert(registers.rip, code);
+                code
+            }
+        };
+        if code.starts_with(&SYSCALL) {
+            // It may map something, or unmap.
+            self.shared = None;
+            return Ok(true);
+        }
+        let [first, second] = addresses(&code, registers);
+        if first.is_none() {
+            return Ok(false);
+        }
+        let shared = match &mut self.shared {
+            Some(shared) => shared,
+            unknown => unknown.insert(shared_memory(self.child.pid())?),
+        };
+        let is_shared = |address| shared.iter().any(|range| range.contains(&address));
+        Ok([first, second].into_iter().flatten().any(is_shared))
     }
 
     /// The addresses on a path where there is a system call.
@@ -181,20 +246,25 @@ impl Victim {
     /// Executes one instruction: where it is then. A call into the vdso counts as one. That only looks
     /// at the clock, again and again if a tick comes meanwhile, and single steps are as slow as ticks.
     fn step(&mut self) -> Result<Position, Failure> {
-        ptrace::step(self.child.pid(), None)?;
+        Ok(Position::of(&self.step_to_registers()?))
+    }
+
+    fn step_to_registers(&mut self) -> Result<Registers, Failure> {
+        let pid = self.child.pid();
+        ptrace::step(pid, None)?;
         stopped(&self.child, Signal::SIGTRAP)?;
-        let position = self.position()?;
-        if !self.vdso.contains(&position.pointer) {
-            return Ok(position);
+        let registers = ptrace::getregs(pid)?;
+        if !self.vdso.contains(&registers.rip) {
+            return Ok(registers);
         }
         // It has just been called.
         let mut back = [0; 8];
-        self.memory.read_exact_at(&mut back, position.stack)?;
+        self.memory.read_exact_at(&mut back, registers.rsp)?;
         ensure!(
             self.run_to(u64::from_le_bytes(back))?,
             "no return from the vdso"
         );
-        self.position()
+        Ok(ptrace::getregs(pid)?)
     }
 
     /// Runs to where it arrives at `address` next. `false` if it comes to the end before.
@@ -230,10 +300,28 @@ fn vdso() -> Result<Range<u64>, Failure> {
     let Some(line) = maps.lines().find(|line| line.ends_with("[vdso]")) else {
         return Ok(0..0);
     };
-    let range = line
-        .split_once(' ')
-        .and_then(|(range, _)| range.split_once('-'));
-    let (start, end) = range.ok_or("a mapping without a range")?;
+    parse(line.split(' ').next().unwrap_or_default())
+}
+
+/// The memory that a process shares with others.
+fn shared_memory(pid: Pid) -> Result<Vec<Range<u64>>, Failure> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let mut shared = Vec::new();
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(range), Some(rights)) = (words.next(), words.next()) else {
+            continue;
+        };
+        if rights.ends_with('s') {
+            shared.push(parse(range)?);
+        }
+    }
+    Ok(shared)
+}
+
+/// The range of a mapping.
+fn parse(range: &str) -> Result<Range<u64>, Failure> {
+    let (start, end) = range.split_once('-').ok_or("a mapping without a range")?;
     Ok(u64::from_str_radix(start, 16)?..u64::from_str_radix(end, 16)?)
 }
 

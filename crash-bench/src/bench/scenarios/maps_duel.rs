@@ -163,15 +163,21 @@ impl Scenario for Duel {
     fn finish(&self, scene: Scene) -> Result<Seen, Failure> {
         let progress = self.map.get(NOTE)?.ok_or("the note is lost")?;
         let mut expected = vec![(PEER, 9), (NEWCOMER, 9), (NOTE, progress)];
+        // Whether the victim, gone on, may have come to the next key.
+        let mut goes_on = scene.resumed() || scene.killed_later();
         for (n, &(key, state)) in self.keys.iter().enumerate() {
             let found = self.map.get(key)?;
             // Whether it had looked at a key that was as it wants it, nobody can tell.
             let may_be_before = n < progress as usize || !scene.resumed() || state == self.makes;
-            let may_be_after = n >= progress as usize && scene.resumed();
+            let may_be_after = n >= progress as usize && goes_on;
             ensure!(
                 may_be_before && found == Self::left(n) || may_be_after && found == self.makes,
                 "key {key}: {found:?} at last; {progress} were changed before"
             );
+            if n >= progress as usize && found != self.makes && state != self.makes {
+                // It was killed before this one.
+                goes_on = false;
+            }
             expected.extend(found.map(|value| (key, value)));
         }
         self.map.has_exactly(&expected, [])?;

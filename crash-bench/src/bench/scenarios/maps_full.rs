@@ -129,6 +129,9 @@ impl Scenario for Brim {
         let possible = match (self.has_room, scene.answer) {
             (false, None) => found.is_none(),
             (false, answer) => answer == Some(word(Reply::Full)) && found.is_none(),
+            (true, None) if scene.killed_later() && !done => {
+                [None, Some(LEFT), Some(NEW)].contains(&found)
+            }
             (true, None) => found == Some(LEFT),
             // It took effect before the others came.
             (true, answer) if done => {

@@ -12,6 +12,7 @@ mod names;
 mod primitives;
 mod removal;
 mod streams;
+mod streams_change;
 mod streams_dead;
 mod streams_names;
 mod streams_one;

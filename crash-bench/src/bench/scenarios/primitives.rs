@@ -28,8 +28,8 @@ fn dict(place: &Place) -> Result<AtomicDict, Failure> {
 /// Whether the lock is with the victim, by the account of one who wants it.
 fn is_held(lock: &Lock, fate: Fate) -> Result<bool, Failure> {
     let taken = match fate {
-        Fate::Killed => lock.lock_timeout(SOON),
         Fate::Stopped => lock.try_lock(),
+        _ => lock.lock_timeout(SOON),
     };
     match (taken, fate) {
         (Ok(_), _) => Ok(false),
@@ -147,8 +147,16 @@ impl Scenario for Locking {
     fn finish(&self, scene: Scene) -> Result<Seen, Failure> {
         // The victim has gone on to its end, and ended without giving anything back.
         let held = is_held(&self.lock, Fate::Killed)?;
-        let expected = scene.resumed() && self.has_it;
-        ensure!(held == expected, "held at last: {held}, not {expected}");
+        let expected = match scene.fate {
+            Fate::Killed => [false; 2],
+            Fate::Stopped => [self.has_it; 2],
+            Fate::KilledLater if scene.seen.done == Some(true) => [self.has_it; 2],
+            Fate::KilledLater => [false, true],
+        };
+        ensure!(
+            expected.contains(&held),
+            "held at last: {held}, not one of {expected:?}"
+        );
         ensure!(!self.lock.is_locked(), "a lock that nobody has is taken");
         Ok(Seen::NOTHING)
     }
@@ -255,8 +263,8 @@ impl Visit {
     fn look(&self, dict: &AtomicDict, scene: Scene) -> Result<Seen, Failure> {
         let lock = Lock::new(dict, LOCK)?;
         let taken = match scene.fate {
-            Fate::Killed => lock.lock_timeout(SOON),
             Fate::Stopped => lock.try_lock(),
+            _ => lock.lock_timeout(SOON),
         };
         match taken.or_else(LockError::into_guard) {
             Ok(mut guard) => guard.clear_poison(),
@@ -267,13 +275,13 @@ impl Visit {
         let once = Once::new(dict, ONCE)?;
         let try_once = || once.call_once_timeout(|| _ = dict.fetch_add(DONE, 1), Duration::ZERO);
         match scene.fate {
-            Fate::Killed => {
-                drop(semaphore.acquire_timeout(SOON)?);
-                try_once()?;
-            }
             Fate::Stopped => {
                 drop(semaphore.try_acquire());
                 let _ = try_once();
+            }
+            _ => {
+                drop(semaphore.acquire_timeout(SOON)?);
+                try_once()?;
             }
         }
         ensure!(dict.load(DONE) <= 2, "done {} times", dict.load(DONE));

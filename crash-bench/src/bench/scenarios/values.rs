@@ -4,7 +4,7 @@ use std::path::Path;
 
 use forkmap::{AtomicDict, Entry};
 
-use crate::bench::scenario::{Failure, Place, Scenario, Scene, Seen, ensure};
+use crate::bench::scenario::{Failure, Fate, Place, Scenario, Scene, Seen, ensure};
 
 /// The key that all use, and one that nobody touches.
 const KEY: u64 = 7;
@@ -23,14 +23,16 @@ struct OnValue {
     dict: AtomicDict,
     /// `None`: the key has no slot yet.
     entry: Option<Entry>,
-    /// The operation; gives the previous value.
-    op: fn(&Self) -> Result<u64, Failure>,
+    /// The operation; gives the previous value, but for a store.
+    op: Op,
     /// What it makes of a value.
     model: fn(u64) -> u64,
+    /// What the operation gave.
+    previous: Option<u64>,
 }
 
 type Made = Result<Box<dyn Scenario>, Failure>;
-type Op = fn(&OnValue) -> Result<u64, Failure>;
+type Op = fn(&OnValue) -> Result<Option<u64>, Failure>;
 
 fn make(dir: &Path, with_key: bool, op: Op, model: fn(u64) -> u64) -> Made {
     let place = Place::new(dir);
@@ -46,48 +48,59 @@ fn make(dir: &Path, with_key: bool, op: Op, model: fn(u64) -> u64) -> Made {
         entry,
         op,
         model,
+        previous: None,
     }))
 }
 
 /// Addition by key.
 pub(crate) fn fetch_add(dir: &Path) -> Made {
-    make(dir, true, |s| Ok(s.dict.fetch_add(KEY, 1)?), |v| v + 1)
+    make(
+        dir,
+        true,
+        |s| Ok(Some(s.dict.fetch_add(KEY, 1)?)),
+        |v| v + 1,
+    )
 }
 
 /// Addition to a key that has no slot yet.
 pub(crate) fn fetch_add_new_key(dir: &Path) -> Made {
-    make(dir, false, |s| Ok(s.dict.fetch_add(KEY, 1)?), |v| v + 1)
+    make(
+        dir,
+        false,
+        |s| Ok(Some(s.dict.fetch_add(KEY, 1)?)),
+        |v| v + 1,
+    )
 }
 
 /// Addition by entry.
 pub(crate) fn fetch_add_by_entry(dir: &Path) -> Made {
-    let op: Op = |s| Ok(s.entry.as_ref().ok_or("no entry")?.fetch_add(1));
+    let op: Op = |s| Ok(Some(s.entry.as_ref().ok_or("no entry")?.fetch_add(1)));
     make(dir, true, op, |v| v + 1)
 }
 
 /// A store, which has no previous value to give.
 pub(crate) fn store(dir: &Path) -> Made {
-    let op: Op = |s| Ok(s.dict.store(KEY, 7).map(|()| s.first())?);
+    let op: Op = |s| Ok(s.dict.store(KEY, 7).map(|()| None)?);
     make(dir, true, op, |_| 7)
 }
 
 /// A swap.
 pub(crate) fn swap(dir: &Path) -> Made {
-    make(dir, true, |s| Ok(s.dict.swap(KEY, 7)?), |_| 7)
+    make(dir, true, |s| Ok(Some(s.dict.swap(KEY, 7)?)), |_| 7)
 }
 
 /// An exchange that succeeds only while nobody else has changed the value.
 pub(crate) fn compare_exchange(dir: &Path) -> Made {
     let op: Op = |s| {
         let done = s.dict.compare_exchange(KEY, START, 7)?;
-        Ok(done.unwrap_or_else(|found| found))
+        Ok(Some(done.unwrap_or_else(|found| found)))
     };
     make(dir, true, op, |v| if v == START { 7 } else { v })
 }
 
 /// A maximum above all that the others make of the value.
 pub(crate) fn fetch_max(dir: &Path) -> Made {
-    let op: Op = |s| Ok(s.dict.fetch_max(KEY, 5000)?);
+    let op: Op = |s| Ok(Some(s.dict.fetch_max(KEY, 5000)?));
     make(dir, true, op, |v| v.max(5000))
 }
 
@@ -95,7 +108,7 @@ pub(crate) fn fetch_max(dir: &Path) -> Made {
 pub(crate) fn fetch_add_bounded(dir: &Path) -> Made {
     let op: Op = |s| {
         let done = s.dict.fetch_add_bounded(KEY, 1, START + 5)?;
-        Ok(done.unwrap_or_else(|found| found))
+        Ok(Some(done.unwrap_or_else(|found| found)))
     };
     make(dir, true, op, |v| if v < START + 5 { v + 1 } else { v })
 }
@@ -110,6 +123,16 @@ impl OnValue {
     fn expected(&self, done: bool, added: u64) -> u64 {
         let first = self.first();
         added + if done { (self.model)(first) } else { first }
+    }
+
+    fn has_nothing_else(&self) -> Result<(), Failure> {
+        ensure!(
+            self.dict.load(BYSTANDER) == UNTOUCHED,
+            "another value was changed"
+        );
+        let keys = self.dict.len();
+        ensure!(keys == 2, "there are {keys} keys, not 2");
+        Ok(())
     }
 
     /// Adds to the value, after a look at it.
@@ -138,14 +161,12 @@ impl OnValue {
 
 impl Scenario for OnValue {
     fn op(&mut self) -> Result<(), Failure> {
-        let previous = (self.op)(self)?;
-        let first = self.first();
-        let later = first + PEER + NEWCOMER;
-        ensure!(
-            [first, later].contains(&previous),
-            "the previous value is {previous}"
-        );
+        self.previous = (self.op)(self)?;
         Ok(())
+    }
+
+    fn answer(&self) -> Option<u64> {
+        self.previous
     }
 
     fn peer(&self, _: Scene) -> Result<Seen, Failure> {
@@ -159,22 +180,36 @@ impl Scenario for OnValue {
     fn finish(&self, scene: Scene) -> Result<Seen, Failure> {
         let done = scene.seen.done == Some(true);
         let others = self.expected(done, PEER + NEWCOMER);
-        let expected = if scene.resumed() && !done {
-            (self.model)(others)
-        } else {
-            others
-        };
+        let late = (self.model)(others);
         let found = self.dict.load(KEY);
-        ensure!(
-            found == expected,
-            "the value is {found} at last, not {expected}"
-        );
-        ensure!(
-            self.dict.load(BYSTANDER) == UNTOUCHED,
-            "another value was changed"
-        );
-        let keys = self.dict.len();
-        ensure!(keys == 2, "there are {keys} keys, not 2");
+        let possible = match scene.fate {
+            Fate::Stopped if !done => found == late,
+            Fate::KilledLater if !done => found == others || found == late,
+            _ => found == others,
+        };
+        ensure!(possible, "the value is {found} at last, not {others}");
+        if let Some(previous) = scene.answer {
+            let expected = if done { self.first() } else { others };
+            ensure!(previous == expected, "the previous value is {previous}");
+        }
+        self.has_nothing_else()?;
+        Ok(Seen::NOTHING)
+    }
+
+    fn has_rival(&self) -> bool {
+        true
+    }
+
+    fn settle(&self, answers: [Option<u64>; 2]) -> Result<Seen, Failure> {
+        let first = self.first();
+        let second = (self.model)(first);
+        let last = (self.model)(second);
+        let [first, second] = [Some(first), Some(second)];
+        let possible = [[first, second], [second, first], [None; 2]];
+        ensure!(possible.contains(&answers), "previous values: {answers:?}");
+        let found = self.dict.load(KEY);
+        ensure!(found == last, "the value is {found} at last, not {last}");
+        self.has_nothing_else()?;
         Ok(Seen::NOTHING)
     }
 }
