@@ -47,9 +47,9 @@ fn all(owner: &Place) -> io::Result<Vec<(u64, Place)>> {
     Ok(found)
 }
 
-/// Removes a companion whatever it is.
-pub(crate) fn remove(place: &Place) {
-    os::remove(place);
+/// Removes a companion whatever it is, and tells whether it had a name to lose.
+pub(crate) fn remove(place: &Place) -> bool {
+    os::remove(place)
 }
 
 /// Removes the names of all companions of this segment, which has lost its own.
@@ -59,7 +59,7 @@ pub(crate) fn remove_all(owner: &Segment) -> io::Result<()> {
     };
     let own = all(place)?.into_iter();
     let own = own.filter(|(of, _)| *of == instance(owner.header()));
-    own.for_each(|(_, companion)| remove(&companion));
+    own.for_each(|(_, companion)| _ = remove(&companion));
     Ok(())
 }
 
@@ -74,8 +74,7 @@ pub(crate) fn remove_forsaken(
     for (of, companion) in all(owner)? {
         // In this order: who creates an owner holds its companion until the owner has its name.
         if os::is_forsaken(&companion, options, kind) && !is_instance(owner, options, of) {
-            remove(&companion);
-            removed += 1;
+            removed += usize::from(remove(&companion));
         }
     }
     Ok(removed)

@@ -351,7 +351,9 @@ pub(crate) fn is_forsaken(_: &Place, _: &SegmentOptions, _: Kind) -> bool {
     false
 }
 
-pub(crate) fn remove(_: &Place) {}
+pub(crate) fn remove(_: &Place) -> bool {
+    false
+}
 
 /// What nobody has here.
 #[derive(Debug)]

@@ -127,7 +127,8 @@ impl<T: Structure> Options<T> {
     /// before the old one goes, so there must be room for both.
     ///
     /// # Errors
-    /// [`ReplaceError`]; the old segment stays.
+    /// [`ReplaceError`]; the old segment stays. (Unless the system refuses the new one its name when the old
+    /// one has just lost it: then there is nothing under the name.)
     pub fn create_or_replace(&self, name: &str) -> Result<T, ReplaceError> {
         let plan = T::plan(self).map_err(ReplaceError::from)?;
         let begin = |segment: &Segment| T::begin(self, segment);

@@ -414,8 +414,14 @@ pub(super) fn unlink(control: &Segment, patience: Duration) -> Result<bool, Unli
     // removes its name again; and what was named before that is found in the directory.
     let unlinked = control.unlink_this(patience)?;
     if unlinked {
-        control_of(control).unlink();
-        let _ = companions::remove_all(control);
+        let all = control_of(control);
+        all.unlink();
+        if companions::remove_all(control).is_err() {
+            // The directory cannot be read: then at least the one that is there nearly always.
+            if let Some(place) = control.companion(all.current()) {
+                companions::remove(&place);
+            }
+        }
     }
     Ok(unlinked)
 }

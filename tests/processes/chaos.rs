@@ -178,11 +178,11 @@ impl Page {
             ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
             MapFlags::MAP_SHARED,
         );
-        // SAFETY: a new mapping, which is never unmapped, of so many words; what is shared is only used as atomics.
-        let words = unsafe {
-            let start = mmap_anonymous(None, len, access, flags).unwrap();
-            std::slice::from_raw_parts(start.as_ptr() as *const AtomicU64, words)
-        };
+        // SAFETY: a new mapping, at no address of anybody's choice.
+        let start = unsafe { mmap_anonymous(None, len, access, flags) }.unwrap();
+        let start = start.as_ptr() as *const AtomicU64;
+        // SAFETY: so many words that are zero and never unmapped, and only used as atomics.
+        let words = unsafe { std::slice::from_raw_parts(start, words) };
         Self(words)
     }
 

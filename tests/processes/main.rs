@@ -15,6 +15,10 @@ mod chaos;
 mod counting;
 #[cfg(not(feature = "portable"))]
 mod creating;
+#[cfg(all(not(feature = "portable"), target_arch = "x86_64"))]
+mod failing_calls;
+#[cfg(all(not(feature = "portable"), target_arch = "x86_64"))]
+mod failing_calls_cases;
 #[cfg(not(feature = "portable"))]
 mod forking;
 #[cfg(not(feature = "portable"))]
@@ -93,6 +97,8 @@ fn main() -> ExitCode {
             chaos::ROLES,
             counting::ROLES,
             creating::ROLES,
+            #[cfg(target_arch = "x86_64")]
+            failing_calls::ROLES,
             forking::ROLES,
             locks::ROLES,
             maps::ROLES,
@@ -127,6 +133,8 @@ fn main() -> ExitCode {
             chaos::tests(),
             counting::tests(),
             creating::tests(),
+            #[cfg(target_arch = "x86_64")]
+            failing_calls::tests(),
             forking::tests(),
             history::tests(),
             locks::tests(),

@@ -144,7 +144,8 @@ pub(crate) fn is_forsaken(place: &Place, options: &SegmentOptions, kind: Kind) -
     header.is_ok_and(is_one) && locks::is_locked(&file, COMPANION_LOCK).is_ok_and(|locked| !locked)
 }
 
-/// Removes a name that is never used twice, so that nobody needs to look what it leads to.
-pub(crate) fn remove(place: &Place) {
-    let _ = rustix::fs::unlink(place.path());
+/// Removes a name that is never used twice, so that nobody needs to look what it leads to; whether it was
+/// there, and is not any more.
+pub(crate) fn remove(place: &Place) -> bool {
+    rustix::fs::unlink(place.path()).is_ok()
 }

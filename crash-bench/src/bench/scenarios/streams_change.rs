@@ -38,7 +38,7 @@ type Op = fn(&mut Change) -> Result<u64, Failure>;
 pub(super) struct Plan {
     op: Op,
     /// What it makes of the entries, and what it gives back, as a number.
-    pub(super) model: fn(&mut Model) -> u64,
+    model: fn(&mut Model) -> u64,
     log_bytes: u64,
     /// Whether the log is full before.
     full: bool,
@@ -49,7 +49,7 @@ pub(super) struct Plan {
     /// What the victim does before.
     enter: fn(&mut Change) -> Result<(), Failure>,
     /// What that makes of the entries.
-    pub(super) entered: fn(&mut Model),
+    entered: fn(&mut Model),
     /// Whether two may do it at once: not if the victim did something before that both would do.
     has_rival: bool,
     /// Whether the peer begins by opening it once more. (Else it puts in order, by going on, what somebody
@@ -106,6 +106,18 @@ impl Plan {
     pub(super) fn append(mut self, enter: fn(&mut Change) -> Result<(), Failure>) -> Self {
         self.entered = |model| _ = model.set(ACCOUNTS[0], ENTERED);
         self.enter(enter)
+    }
+
+    /// What `enter` makes of the entries instead.
+    pub(super) fn entered(mut self, entered: fn(&mut Model)) -> Self {
+        self.entered = entered;
+        self
+    }
+
+    /// What the operation gives back instead, whatever there is.
+    pub(super) fn gives(mut self, model: fn(&mut Model) -> u64) -> Self {
+        self.model = model;
+        self
     }
 
     /// The peer begins by opening it once more.

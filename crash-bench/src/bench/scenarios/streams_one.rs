@@ -221,19 +221,12 @@ mod ops {
     /// The first of what went with a map.
     pub(super) fn watch_removed() -> Plan {
         let plan = watch_next().nested().enter(Change::watch_and_remove);
-        Plan {
-            entered: |model| _ = model.remove(OUTER),
-            ..plan
-        }
+        plan.entered(|model| _ = model.remove(OUTER))
     }
 
     pub(super) fn watch_lagged() -> Plan {
         let plan = watch_next().short().enter(Change::watch_and_dump_twice);
-        Plan {
-            entered: |_| {},
-            model: |_| 2,
-            ..plan
-        }
+        plan.entered(|_| {}).gives(|_| 2)
     }
 }
 
