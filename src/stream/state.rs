@@ -236,6 +236,10 @@ impl<V: Stored + ?Sized> State<V> {
                 self.generation = next;
             }
             Followed::Later(later) => {
+                if later.facts().number <= self.generation.facts().number {
+                    // It leads back to where it came from.
+                    return Err(StreamError::Damaged);
+                }
                 let after = later
                     .load(self.replica.scope())
                     .map_err(StreamError::Open)?;

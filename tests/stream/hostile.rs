@@ -5,7 +5,9 @@ use std::fs;
 
 use forkmap::{Mismatch, OpenError, StreamDict, StreamError};
 
-use crate::damage::{CONTROL, CURRENT, GEOMETRY, LOG, UNLINKED, get, patient, put, reseal};
+use crate::damage::{
+    CONTROL, CURRENT, FIRST_LINK, GEOMETRY, LOG, NEXT, UNLINKED, get, patient, put, reseal,
+};
 use crate::samples::{Place, texts};
 
 const PARTICIPANTS: usize = 144;
@@ -340,4 +342,29 @@ fn a_generation_that_is_missing_or_another_is_told() {
         std::slice::from_ref(&victim.name),
         "a directory is not ours"
     );
+}
+
+/// From the first generation to the second, from there to one that is missing, and so to the current one: who only
+/// reads leads nobody on, so that is the first one still.
+#[test]
+fn generations_that_lead_back_are_damaged() {
+    let victim = Victim::new();
+    let (first, second) = (get(&victim.generation, GEOMETRY), 0x22);
+    let number = get(&victim.generation, GEOMETRY + 16);
+    let sealed = |words: &[(usize, u64)]| {
+        let mut bytes = victim.generation.clone();
+        put(&mut bytes, LOG + FIRST_LINK, u64::MAX);
+        words
+            .iter()
+            .for_each(|&(offset, word)| put(&mut bytes, offset, word));
+        reseal(&mut bytes);
+        bytes
+    };
+    let ids = [(GEOMETRY, second), (GEOMETRY + 8, first)];
+    let (own, next) = ((GEOMETRY + 16, number + 1), (LOG + NEXT, 0x33));
+    let (prefix, _) = victim.name.rsplit_once('.').unwrap();
+    let name = format!("{prefix}.{second:016x}");
+    victim.write(&name, &sealed(&[ids[0], ids[1], own, next]));
+    let opened = victim.open(&victim.control, &sealed(&[(LOG + NEXT, second)]), true);
+    is_damaged(opened, "it leads back");
 }
