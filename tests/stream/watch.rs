@@ -101,7 +101,7 @@ fn each_change_is_told_once_and_in_its_order() {
         position: here,
     });
     assert_eq!(told, expected);
-    assert_eq!(watch.position(), here);
+    assert_eq!(watch.reached(), here);
     dict.clear().unwrap();
     assert_eq!(changes(&mut watch), [removed("b"), removed("before")]);
     // What has not happened is not told.

@@ -148,8 +148,9 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> Watch<K, V> {
         Ok(self)
     }
 
-    /// How far it has read.
-    pub fn position(&self) -> Position {
+    /// The position up to which it has read: that of the events that it has told, or has in hand. (Its name is not
+    /// `position` because iterators have something else of that name.)
+    pub fn reached(&self) -> Position {
         self.state.position()
     }
 

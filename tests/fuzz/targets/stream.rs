@@ -337,7 +337,7 @@ fn follow(watch: &mut Watch<str, str>, out: &mut Outcome) {
             }
         }
     }
-    let _ = Watch::position(watch);
+    let _ = watch.reached();
 }
 
 fn change(dict: &Dict, key: &str, input: &mut Input<'_>, out: &mut Outcome) {
