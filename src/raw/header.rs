@@ -1,7 +1,7 @@
 //! The first 256 bytes of every segment: what it is, and whether it is ours to open.
 //!
 //! Written once, before anybody can see the segment, and never changed. `docs/FORMAT.md` lists every
-//! byte; `tests/format.rs` holds that page and this struct to each other.
+//! byte; `tests/format` holds that page and this struct to each other.
 
 use bytemuck::{Pod, Zeroable};
 use memoffset::span_of;
