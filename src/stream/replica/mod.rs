@@ -152,10 +152,10 @@ impl<V: Stored + ?Sized> Replica<V> {
                 false => Ok(None),
             };
         };
-        if let Change::Nest { map: nested, .. } = change
-            && (self.map(nested).is_some() || !self.can_nest_in(map))
-        {
-            return Err(Damaged);
+        if let Change::Nest { map: nested, .. } = change {
+            if self.map(nested).is_some() || !self.can_nest_in(map) {
+                return Err(Damaged);
+            }
         }
         let depth = there.place.depth;
         let (Change::Put { key, .. } | Change::Remove { key } | Change::Nest { key, .. }) = change
