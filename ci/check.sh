@@ -20,6 +20,15 @@ while read -r count edge; do
     grep -qF "| \`$name\` |" docs/DESIGN.md || { echo "edge $edge is not in docs/DESIGN.md"; exit 1; }
 done <<<"$edges"
 
+# The oldest compiler that Cargo.toml promises, for the library alone: tests and tools may need a newer one.
+oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+installed=$(rustup toolchain list 2>/dev/null | grep -oE "^${oldest//./\\.}(\.[0-9]+)?" | head -1) || true
+if [ -n "$installed" ]; then
+    CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/oldest" cargo "+$installed" check --features serde --quiet
+else
+    echo "SKIPPED: Rust $oldest is not installed (rustup toolchain install $oldest --profile minimal)"
+fi
+
 if cargo deny --version >/dev/null 2>&1; then
     cargo deny --offline check bans licenses sources
 else

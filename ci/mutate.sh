@@ -3,7 +3,7 @@
 # before and red after.
 #   ci/mutate.sh [NAME...]
 #   ci/mutate.sh --list       the table of them
-# About a quarter of an hour on two cores.
+# About three hours on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,7 +41,7 @@ if [ $# = 0 ]; then
     set -- "${@##*/}"
 fi
 
-caught=0 missed=0 skipped=0
+caught=0 missed=0 skipped=0 total=$#
 declare -A green
 for name; do
     name=${name%.patch}
@@ -72,7 +72,7 @@ for name; do
         cat "$log"
         result="MISSED (not by $red)" missed=$((missed + 1))
     fi
-    echo "$result  $name  by $command"
+    echo "[$((caught + missed + skipped))/$total] $result  $name  by $command"
 done
 
 [ "$skipped" = 0 ] || echo "$skipped skipped: their tool is missing"

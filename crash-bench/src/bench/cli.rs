@@ -10,7 +10,7 @@ use super::point::Mode;
 use super::random;
 use super::scenario::{Failure, Make};
 use super::scenarios::ALL;
-use super::session::{Density, Outcome, Session};
+use super::session::{Density, Row, Session};
 use super::short_meminfo;
 
 const HELP: &str = "\
@@ -21,8 +21,8 @@ forkmap-crash-bench [OPTION...] [SCENARIO...]
     --kill            kill (default: this and --stall)
     --stall           stop, let the others work, and resume
     --stallkill       stop, let the others work, resume, and kill on the way
-    --interleave      stop, let a rival do the operation and stop it on the way, resume both;
-                      for scenarios that have a rival
+    --interleave      stop, let a rival do something and stop it on the way, resume both: a row
+                      for each thing that a rival may do
     --every K         only each K-th instruction, and those around system calls; or each K-th
                       pair of instants, where there are two to choose
     --budget SECONDS  choose K so that a scenario takes about this long
@@ -75,7 +75,7 @@ fn parse() -> Result<Option<Options>, Failure> {
             Long("every") => density = Density::Every(parser.value()?.parse::<usize>()?.max(1)),
             Long("budget") => {
                 let seconds = parser.value()?.parse::<f64>()?;
-                density = Density::Within(Duration::try_from_secs_f64(seconds.max(1.0))?);
+                density = Density::Within(Duration::try_from_secs_f64(seconds.max(0.1))?);
             }
             Long("jobs") => jobs = parser.value()?.parse::<usize>()?.max(1),
             Long("list") => {
@@ -136,7 +136,7 @@ fn run(options: &Options) -> Result<bool, Failure> {
         "release"
     };
     println!(
-        "{:<26} {:<10} {:<7} {:>12} {:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8}",
+        "{:<26} {:<22} {:<7} {:>12} {:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8}",
         "scenario",
         "mode",
         "build",
@@ -153,11 +153,11 @@ fn run(options: &Options) -> Result<bool, Failure> {
     for &(name, make) in &options.scenarios {
         let session = Session::start(name, make, base.path(), options.jobs)
             .map_err(|error| format!("{name}: {error}"))?;
-        for &mode in options.modes.iter().filter(|mode| session.has(**mode)) {
-            let outcome = session.run(mode, options.density)?;
-            print_row(name, mode.name(), build, &outcome)?;
-            points += outcome.points;
-            findings += outcome.findings.len();
+        for trial in options.modes.iter().flat_map(|&mode| session.trials(mode)) {
+            let row = session.run(trial, options.density)?;
+            print_row(name, &session.title(trial), build, &row)?;
+            points += row.points;
+            findings += row.findings.len();
         }
         drop(session);
         for dir in std::fs::read_dir(base.path())? {
@@ -168,19 +168,19 @@ fn run(options: &Options) -> Result<bool, Failure> {
     Ok(points > 0 && findings == 0)
 }
 
-fn print_row(name: &str, mode: &str, build: &str, outcome: &Outcome) -> Result<(), Failure> {
-    let effect = outcome.effect.map_or("-".to_owned(), |n| n.to_string());
+fn print_row(name: &str, mode: &str, build: &str, row: &Row) -> Result<(), Failure> {
+    let effect = row.effect.map_or("-".to_owned(), |n| n.to_string());
     println!(
-        "{name:<26} {mode:<10} {build:<7} {:>12} {effect:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8.1}",
-        outcome.instructions,
-        outcome.points,
-        outcome.every,
-        outcome.missed,
-        outcome.busy,
-        outcome.findings.len(),
-        outcome.time.as_secs_f64()
+        "{name:<26} {mode:<22} {build:<7} {:>12} {effect:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8.1}",
+        row.instructions,
+        row.points,
+        row.every,
+        row.missed,
+        row.busy,
+        row.findings.len(),
+        row.time.as_secs_f64()
     );
-    for finding in &outcome.findings {
+    for finding in &row.findings {
         println!("    FINDING {name}, {mode}, {finding}");
     }
     std::io::stdout().flush()?;

@@ -33,14 +33,24 @@ pub(crate) fn ask(
     scene: Scene,
     check: impl FnOnce(Scene) -> Result<Seen, Failure>,
 ) -> Result<Seen, Failure> {
+    let (seen, _) = ask_in_words(who, scene, |scene| Ok((check(scene)?, String::new())))?;
+    Ok(seen)
+}
+
+/// The same, and what it says besides.
+pub(crate) fn ask_in_words(
+    who: &str,
+    scene: Scene,
+    check: impl FnOnce(Scene) -> Result<(Seen, String), Failure>,
+) -> Result<(Seen, String), Failure> {
     let before = cpu_of_children()?;
     let child = Child::fork(|| {
         random::end();
         setrlimit(Resource::RLIMIT_CPU, SPINNING, SPINNING + 1)?;
         let start = Instant::now();
-        let seen = check(scene)?;
+        let (seen, words) = check(scene)?;
         let asleep = start.elapsed().saturating_sub(on_processor()?);
-        Ok(format!("{} {}", seen.to_word(), asleep.as_millis()))
+        Ok(format!("{} {} {words}", seen.to_word(), asleep.as_millis()))
     })?;
     let report = match child.wait(PATIENCE)? {
         End::Reported(Ok(report)) => report,
@@ -52,9 +62,11 @@ pub(crate) fn ask(
         End::Hung => return Err(format!("{who} was at work for {PATIENCE:?} and no end").into()),
     };
     let cpu = cpu_of_children()?.saturating_sub(before);
-    let (word, asleep) = report.split_once(' ').unwrap_or((&report, ""));
-    let seen = Seen::from_word(word).ok_or("no report")?;
-    let asleep = Duration::from_millis(asleep.parse()?);
+    let mut parts = report.splitn(3, ' ');
+    let mut next = || parts.next().ok_or("a short report");
+    let seen = Seen::from_word(next()?).ok_or("no report")?;
+    let asleep = Duration::from_millis(next()?.parse()?);
+    let words = next()?.to_owned();
 
     ensure!(cpu <= CPU, "{who} took {cpu:?} of CPU time");
     let limit = if seen.busy { ASLEEP_IF_BUSY } else { ASLEEP };
@@ -63,7 +75,7 @@ pub(crate) fn ask(
         !(seen.busy && scene.fate != Fate::Stopped),
         "{who} gave up because of a process that is dead"
     );
-    Ok(seen)
+    Ok((seen, words))
 }
 
 fn cpu_of_children() -> Result<Duration, Failure> {

@@ -26,6 +26,9 @@
 //! where two instants are chosen, for one process or for two, they lie before *accesses*: system calls,
 //! and instructions that read or write memory which others have mapped, too. All other instants are like
 //! the next one of those.
+//!
+//! **Rivals.** What two operations must have come to is not computed but seen: both are done one after the other
+//! first, in either order, and any other pair of instants must lead to what one of the orders has led to.
 
 mod access;
 mod child;

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use super::judge::{PATIENCE, ask};
+use super::judge::{PATIENCE, ask, ask_in_words};
 use super::plan::Leg;
 use super::random;
-use super::scenario::{Failure, Fate, Make, NAME, Scenario, Scene, Seen, ensure};
+use super::scenario::{Failure, Fate, Make, NAME, Outcome, Scenario, Scene, Seen, ensure};
 use super::tracer::{Position, Victim};
 
 /// What is done at a point.
@@ -19,7 +19,7 @@ pub(crate) enum Mode {
     Stall,
     /// The same, and it is killed on the way.
     StallKill,
-    /// It is stopped, a rival does the operation and is stopped on the way; it goes on, and then the rival.
+    /// It is stopped, a rival does something and is stopped on the way; it goes on, and then the rival.
     Interleave,
 }
 
@@ -62,6 +62,8 @@ pub(crate) struct Point {
     pub(crate) position: Position,
     /// What happens to the victim.
     pub(crate) mode: Mode,
+    /// Which of the rivals is there, if one is.
+    pub(crate) rival: usize,
 }
 
 /// An operation as it was recorded.
@@ -73,8 +75,8 @@ pub(crate) struct Recording {
     pub(crate) calls: HashSet<u64>,
     /// The numbers of the positions before accesses.
     pub(crate) accesses: Vec<usize>,
-    /// Whether a rival may do the operation, too.
-    pub(crate) has_rival: bool,
+    /// The operations that a rival may do meanwhile.
+    pub(crate) rivals: Vec<String>,
 }
 
 /// What was played.
@@ -84,8 +86,18 @@ pub(crate) enum Played {
     Recorded(Recording),
     /// A point that the victim did not come to.
     Missed,
-    /// A point: what was seen there, and how many accesses came before the second instant.
-    Seen(Seen, usize),
+    /// A point.
+    Seen(Sight),
+}
+
+/// What was seen at a point.
+#[derive(Debug)]
+pub(crate) struct Sight {
+    pub(crate) seen: Seen,
+    /// How many accesses came before the second instant.
+    pub(crate) passed: usize,
+    /// What is told of two operations; nothing if there was one, or if one of them gave up.
+    pub(crate) outcome: String,
 }
 
 /// Plays one point, to which a route leads, or records the operation. One function for both, because
@@ -109,7 +121,7 @@ pub(crate) fn play(
             path,
             calls,
             accesses,
-            has_rival: scenario.has_rival(),
+            rivals: scenario.rivals().iter().map(|&name| name.into()).collect(),
         }));
     };
     if !victim.follow(route)? || victim.position()? != point.position {
@@ -118,8 +130,8 @@ pub(crate) fn play(
         return Ok(Played::Missed);
     }
 
-    let (seen, passed) = match point.mode {
-        Mode::Interleave => with_rival(&mut *scenario, victim, point.place.m)?,
+    let sight = match point.mode {
+        Mode::Interleave => with_rival(&mut *scenario, victim, point)?,
         _ => with_others(&*scenario, victim, point)?,
     };
 
@@ -131,15 +143,11 @@ pub(crate) fn play(
         now == held,
         "descriptors and mappings: {held:?} before, {now:?} now"
     );
-    Ok(Played::Seen(seen, passed))
+    Ok(Played::Seen(sight))
 }
 
 /// The others have to go on without the victim, which then goes on itself, if it is stopped.
-fn with_others(
-    scenario: &dyn Scenario,
-    victim: Victim,
-    point: Point,
-) -> Result<(Seen, usize), Failure> {
+fn with_others(scenario: &dyn Scenario, victim: Victim, point: Point) -> Result<Sight, Failure> {
     // A stopped victim stays there until the others have done their part.
     let (fate, stopped) = match point.mode {
         Mode::Kill => {
@@ -152,6 +160,7 @@ fn with_others(
         fate,
         seen: Seen::NOTHING,
         answer: None,
+        view: None,
     };
     let peer = ask("the peer", scene, |s| scenario.peer(s))?;
     scene.seen = peer;
@@ -166,7 +175,8 @@ fn with_others(
             (passed, is_at_end) = victim.pass(point.place.m)?;
         }
         if is_at_end {
-            scene.answer = victim.resume(PATIENCE)?;
+            let account = victim.resume(PATIENCE)?;
+            (scene.answer, scene.view) = (account.answer, account.view);
         } else {
             victim.kill();
             scene.fate = Fate::KilledLater;
@@ -184,29 +194,47 @@ fn with_others(
             "the resumed victim ended well, and its operation has not happened"
         ),
     }
-    Ok((seen, passed))
+    Ok(Sight {
+        seen,
+        passed,
+        outcome: String::new(),
+    })
 }
 
-/// A rival does the operation, too, and is stopped after so many accesses; then the victim goes on to its end, and
-/// then the rival.
-fn with_rival(
-    scenario: &mut dyn Scenario,
-    victim: Victim,
-    most: usize,
-) -> Result<(Seen, usize), Failure> {
-    let mut rival = Victim::start(scenario)?;
-    let (passed, _) = rival.pass(most)?;
-    let first = victim.resume(PATIENCE)?;
+/// A rival comes, and is stopped after so many accesses; then the victim goes on to its end, and then the rival.
+fn with_rival(scenario: &mut dyn Scenario, victim: Victim, point: Point) -> Result<Sight, Failure> {
+    let names = scenario.rivals();
+    let name = *names.get(point.rival).ok_or("no such rival")?;
+    let mut rival = Victim::start_as(scenario, Some(name))?;
+    let (passed, _) = rival.pass(point.place.m)?;
+    let first = victim.resume(PATIENCE)?.answer;
     let second = rival
         .resume(PATIENCE)
-        .map_err(|error| format!("as the rival: {error}"))?;
+        .map_err(|error| format!("as the rival: {error}"))?
+        .answer;
     let scene = Scene {
         fate: Fate::Stopped,
         seen: Seen::NOTHING,
         answer: None,
+        view: None,
     };
-    ask("the last look", scene, |_| scenario.settle([first, second]))?;
-    Ok((Seen::NOTHING, passed))
+    let (seen, outcome) = ask_in_words("the last look", scene, |_| {
+        Ok(match scenario.outcome(name, [first, second])? {
+            Outcome::Told(words) => (Seen::NOTHING, words),
+            Outcome::Busy => (
+                Seen {
+                    busy: true,
+                    ..Seen::NOTHING
+                },
+                String::new(),
+            ),
+        })
+    })?;
+    Ok(Sight {
+        seen,
+        passed,
+        outcome,
+    })
 }
 
 /// Who looks later sees the same: it does not happen later, nor is it undone.

@@ -29,8 +29,13 @@ pub(crate) trait Scenario {
     /// victim was stopped in it.
     fn op(&mut self) -> Result<(), Failure>;
 
-    /// What the operation gave back, as a number: asked of a victim that has gone on to its end.
+    /// What the operation gave back, as a number: asked of who has come to the end of it.
     fn answer(&self) -> Option<u64> {
+        None
+    }
+
+    /// What there is then as this one sees it, as a number.
+    fn view(&self) -> Option<u64> {
         None
     }
 
@@ -43,16 +48,45 @@ pub(crate) trait Scenario {
     /// The last look: the victim is dead, went on to its end, or went on and was killed.
     fn finish(&self, scene: Scene) -> Result<Seen, Failure>;
 
-    /// Whether a rival may do the operation at the same time as the victim.
-    fn has_rival(&self) -> bool {
-        false
+    /// The operations that a rival may do while the victim is at its own, by name.
+    fn rivals(&self) -> &'static [&'static str] {
+        &[]
     }
 
-    /// The last look where nobody else was there but the victim and a rival: what the operation gave back to
-    /// either. It must have happened twice, one time after the other.
-    fn settle(&self, _answers: [Option<u64>; 2]) -> Result<Seen, Failure> {
+    /// What the rival does first, instead of `enter`.
+    fn enter_as_rival(&mut self) -> Result<(), Failure> {
+        self.enter()
+    }
+
+    /// The rival's operation, which `answer` is about then.
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        Err(format!("no rival does `{name}`").into())
+    }
+
+    /// The last look where nobody else was there but the victim and a rival: all that can be told of both operations
+    /// afterwards, with what they gave back. It must be what is told when the one comes after the other; so
+    /// what may be in between is not to be in it.
+    fn outcome(&self, _rival: &str, _answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
         Err("no rival".into())
     }
+}
+
+/// What is told of two operations.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// In words.
+    Told(String),
+    /// One gave up because the other one was in its way.
+    Busy,
+}
+
+/// What there is by the account of a process that has come to the end of its operation.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Account {
+    /// What the operation gave back.
+    pub(crate) answer: Option<u64>,
+    /// What there is.
+    pub(crate) view: Option<u64>,
 }
 
 /// Makes a scenario in a directory that is empty and its own.
@@ -79,6 +113,8 @@ pub(crate) struct Scene {
     pub(crate) seen: Seen,
     /// At the last look: what the operation of a victim that has gone on gave back.
     pub(crate) answer: Option<u64>,
+    /// And what the victim has seen then.
+    pub(crate) view: Option<u64>,
 }
 
 impl Scene {

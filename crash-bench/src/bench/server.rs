@@ -10,7 +10,7 @@ use nix::sys::wait::waitpid;
 
 use super::child::{Child, End};
 use super::plan::Leg;
-use super::point::{Mode, Place, Played, Point, Recording, play, tidy};
+use super::point::{Mode, Place, Played, Point, Recording, Sight, play, tidy};
 use super::random;
 use super::scenario::{Failure, Make, Seen};
 use super::tracer::{Position, Victim};
@@ -30,8 +30,8 @@ const RECORD: u64 = u64::MAX;
 /// What came of a point.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// Everything as it must be; and how many accesses came before the second instant.
-    Fine(Seen, usize),
+    /// Everything as it must be, but for the outcome, which is to be compared.
+    Fine(Sight),
     /// The victim did not come to that instruction.
     Missed,
     /// Something is wrong.
@@ -73,17 +73,18 @@ impl Servers {
     /// Has the operation recorded. Once only.
     pub(crate) fn record(&self) -> Result<Recording, Failure> {
         self.requests
-            .send(&bytes([RECORD, 0, 0, 0, 0].into_iter()))?;
-        match self.receive()? {
+            .send(&bytes([RECORD, 0, 0, 0, 0, 0].into_iter()))?;
+        let rivals = match self.receive()? {
+            (_, Reply::Fine(sight)) => sight.outcome,
             (_, Reply::Finding(text)) => return Err(text.into()),
-            (_, Reply::Fine(..) | Reply::Missed) => {}
-        }
+            (_, Reply::Missed) => return Err("no recording".into()),
+        };
         let mut bytes = Vec::new();
         (&self.recording).seek(SeekFrom::Start(0))?;
         (&self.recording).read_to_end(&mut bytes)?;
         let mut words = words(&bytes);
         let mut next = || Ok::<_, Failure>(words.next().ok_or("no recording")? as usize);
-        let (has_rival, calls, accesses) = (next()? != 0, next()?, next()?);
+        let (calls, accesses) = (next()?, next()?);
         let calls = words.by_ref().take(calls).collect();
         let accesses = words.by_ref().take(accesses);
         let accesses = accesses.map(|n| n as usize).collect();
@@ -95,7 +96,7 @@ impl Servers {
             path,
             calls,
             accesses,
-            has_rival,
+            rivals: rivals.split_terminator(',').map(Into::into).collect(),
         })
     }
 
@@ -109,7 +110,7 @@ impl Servers {
         });
         let Position { pointer, stack } = point.position;
         let Place { n, m } = point.place;
-        let head = [n as u64, m as u64, pointer, stack, mode];
+        let head = [n as u64, m as u64, pointer, stack, mode, point.rival as u64];
         self.requests.send(&bytes(head.into_iter().chain(legs)))?;
         Ok(())
     }
@@ -130,7 +131,15 @@ impl Servers {
         );
         let text = || String::from_utf8_lossy(&reply[1..]).into_owned();
         let reply = match reply.first() {
-            Some(b'+') => Reply::Fine(Seen::from_word(&text()).ok_or("no report")?, passed),
+            Some(b'+') => {
+                let text = text();
+                let (seen, outcome) = text.split_once(' ').ok_or("a short report")?;
+                Reply::Fine(Sight {
+                    seen: Seen::from_word(seen).ok_or("no report")?,
+                    passed,
+                    outcome: outcome.into(),
+                })
+            }
             Some(b'?') => Reply::Missed,
             _ => Reply::Finding(text()),
         };
@@ -201,7 +210,8 @@ impl Server {
     fn answer(&self, dir: &Path, request: &[u8]) -> Result<(), Failure> {
         let mut words = words(request);
         let mut next = || words.next().ok_or("a short request");
-        let [n, m, pointer, stack, mode] = [next()?, next()?, next()?, next()?, next()?];
+        let [n, m, pointer, stack] = [next()?, next()?, next()?, next()?];
+        let [mode, rival] = [next()?, next()?];
         let mode = Mode::ALL.get(mode as usize).ok_or("no such mode")?;
         let point = Point {
             place: Place {
@@ -210,6 +220,7 @@ impl Server {
             },
             position: Position { pointer, stack },
             mode: *mode,
+            rival: rival as usize,
         };
         let route = words.map(|word| match word & STEPS {
             0 => Leg::RunTo(word),
@@ -217,12 +228,19 @@ impl Server {
         });
         match play(self.make, dir, (n != RECORD).then_some((point, route))) {
             Ok(Played::Recorded(recording)) => {
+                let rivals: String = recording
+                    .rivals
+                    .iter()
+                    .map(|name| format!("{name},"))
+                    .collect();
                 self.write(recording)?;
-                self.reply([n, m, 0], b'+', &Seen::NOTHING.to_word())
+                self.reply_fine(n, m, Seen::NOTHING, 0, &rivals)
             }
-            Ok(Played::Seen(seen, passed)) => {
-                self.reply([n, m, passed as u64], b'+', &seen.to_word())
-            }
+            Ok(Played::Seen(Sight {
+                seen,
+                passed,
+                outcome,
+            })) => self.reply_fine(n, m, seen, passed, &outcome),
             Ok(Played::Missed) => self.reply([n, m, 0], b'?', ""),
             Err(error) => {
                 // The next point must not be blamed for what this one has left.
@@ -237,18 +255,26 @@ impl Server {
             path,
             calls,
             accesses,
-            has_rival,
+            ..
         } = recording;
-        let head = [
-            u64::from(has_rival),
-            calls.len() as u64,
-            accesses.len() as u64,
-        ];
+        let head = [calls.len() as u64, accesses.len() as u64];
         let accesses = accesses.into_iter().map(|n| n as u64);
         let path = path.iter().flat_map(|at| [at.pointer, at.stack]);
         let words = head.into_iter().chain(calls).chain(accesses).chain(path);
         (&self.recording).write_all(&bytes(words))?;
         Ok(())
+    }
+
+    fn reply_fine(
+        &self,
+        n: u64,
+        m: u64,
+        seen: Seen,
+        passed: usize,
+        words: &str,
+    ) -> Result<(), Failure> {
+        let text = format!("{} {words}", seen.to_word());
+        self.reply([n, m, passed as u64], b'+', &text)
     }
 
     fn reply(&self, head: [u64; 3], tag: u8, text: &str) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::plan::{Routes, shuffled, spread};
-use super::point::{Mode, Place, Point, Recording};
+use super::point::{Mode, Place, Point, Recording, Sight};
 use super::scenario::{Failure, Make, Seen};
 use super::server::{Reply, Servers};
 use super::tracer::Position;
@@ -19,6 +19,9 @@ const ENOUGH: usize = 10;
 
 /// Points tried to learn how long one takes.
 const SAMPLE: usize = 40;
+
+/// How often a victim that must come to its point is sent there.
+const ATTEMPTS: usize = 5;
 
 /// More accesses than there are.
 const NO_END: usize = usize::MAX;
@@ -32,6 +35,14 @@ pub(crate) enum Density {
     Within(Duration),
 }
 
+/// What is tried with a scenario.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trial {
+    mode: Mode,
+    /// Which of the rivals is there, if one is.
+    rival: usize,
+}
+
 /// A scenario with its servers and its recorded path.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -42,9 +53,9 @@ pub(crate) struct Session {
     routes: Routes,
 }
 
-/// What came of one mode: a row of the table.
+/// What came of a trial: a row of the table.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct Row {
     /// Instructions of the operation.
     pub(crate) instructions: usize,
     /// Each how many-th was tried.
@@ -65,9 +76,11 @@ pub(crate) struct Outcome {
     not_yet: Option<usize>,
     /// How many accesses there are for the second instant to be chosen from, by the first one.
     lengths: BTreeMap<usize, usize>,
+    /// What is told of two operations that come one after the other.
+    in_order: BTreeSet<String>,
 }
 
-impl Outcome {
+impl Row {
     /// An operation has not happened before its first instruction and has before its end, and there
     /// is one instruction in between that makes it happen. (Not to be judged where victims took
     /// different paths.)
@@ -103,56 +116,83 @@ impl Session {
         })
     }
 
-    /// Whether that mode is one for this scenario.
-    pub(crate) fn has(&self, mode: Mode) -> bool {
-        mode != Mode::Interleave || self.recording.has_rival
+    /// What there is to be tried in a mode: one thing, or as many as there are rivals.
+    pub(crate) fn trials(&self, mode: Mode) -> impl Iterator<Item = Trial> + use<> {
+        let rivals = match mode {
+            Mode::Interleave => self.recording.rivals.len(),
+            _ => 1,
+        };
+        (0..rivals).map(move |rival| Trial { mode, rival })
     }
 
-    /// Tries the points of one mode.
-    pub(crate) fn run(&self, mode: Mode, density: Density) -> Result<Outcome, Failure> {
+    /// What it is called in the table.
+    pub(crate) fn title(&self, trial: Trial) -> String {
+        match trial.mode {
+            Mode::Interleave => format!("with {}", self.recording.rivals[trial.rival]),
+            mode => mode.name().into(),
+        }
+    }
+
+    /// Tries the points of one trial.
+    pub(crate) fn run(&self, trial: Trial, density: Density) -> Result<Row, Failure> {
         let start = Instant::now();
-        let last = self.recording.path.len() - 1;
-        let mut outcome = Outcome {
-            instructions: last,
-            ..Outcome::default()
+        let mode = trial.mode;
+        let density = match (mode, density) {
+            (Mode::Interleave, Density::Within(budget)) => {
+                Density::Within(budget / self.recording.rivals.len() as u32)
+            }
+            _ => density,
         };
+        let last = self.recording.path.len() - 1;
+        let mut row = Row {
+            instructions: last,
+            ..Row::default()
+        };
+        if mode == Mode::Interleave {
+            // The victim first, gone or not when the rival comes, and the rival first.
+            for (n, m) in [(0, 0), (last, NO_END), (0, NO_END)] {
+                // A victim may take another path by chance; not always.
+                for _ in 0..ATTEMPTS {
+                    self.try_points(&[Place { n, m }], trial, &mut row)?;
+                    if row.missed == 0 {
+                        break;
+                    }
+                    row.missed = 0;
+                }
+            }
+        }
         if mode.has_pairs() {
-            self.try_pairs(mode, density, &mut outcome)?;
+            self.try_pairs(trial, density, &mut row)?;
         } else {
-            self.try_each(mode, density, &mut outcome)?;
+            self.try_each(trial, density, &mut row)?;
         }
-        if outcome.missed == 0 {
-            outcome.check_order(last);
+        if row.missed == 0 {
+            row.check_order(last);
         }
-        outcome.time = start.elapsed();
-        Ok(outcome)
+        row.time = start.elapsed();
+        Ok(row)
     }
 
     /// Tries points that are one instant each.
-    fn try_each(&self, mode: Mode, density: Density, outcome: &mut Outcome) -> Result<(), Failure> {
-        let last = outcome.instructions;
+    fn try_each(&self, trial: Trial, density: Density, row: &mut Row) -> Result<(), Failure> {
+        let last = row.instructions;
         let alone = |n| Place { n, m: 0 };
-        outcome.every = match density {
+        row.every = match density {
             Density::Every(every) => every,
             Density::Within(budget) => {
                 let sample: Vec<_> = (0..=last).step_by(last / SAMPLE + 1).map(alone).collect();
-                let time = self.try_points(&sample, mode, outcome)?;
+                let time = self.try_points(&sample, trial, row)?;
                 stride(time, sample.len(), last, budget)
             }
         };
-        let points = self.points(outcome.every).into_iter().map(alone);
-        self.try_points(&points.collect::<Vec<_>>(), mode, outcome)?;
+        let points = self.points(row.every).into_iter().map(alone);
+        self.try_points(&points.collect::<Vec<_>>(), trial, row)?;
         Ok(())
     }
 
     /// Tries pairs of instants. How many there are for the second one is seen when there is none: the process that
     /// would be stopped or killed there comes to its end.
-    fn try_pairs(
-        &self,
-        mode: Mode,
-        density: Density,
-        outcome: &mut Outcome,
-    ) -> Result<(), Failure> {
+    fn try_pairs(&self, trial: Trial, density: Density, row: &mut Row) -> Result<(), Failure> {
         let firsts = &self.recording.accesses;
         let to_end = |i: usize| Place {
             n: firsts[i],
@@ -161,7 +201,7 @@ impl Session {
         let (whole, time) = match density {
             Density::Every(_) => {
                 let whole: Vec<_> = (0..firsts.len()).map(to_end).collect();
-                (whole.len(), self.try_points(&whole, mode, outcome)?)
+                (whole.len(), self.try_points(&whole, trial, row)?)
             }
             // As many of a sample as are tried in half of the time.
             Density::Within(budget) => {
@@ -169,7 +209,7 @@ impl Session {
                 let (mut tried, mut time) = (0, Duration::ZERO);
                 for few in shuffled(sample).chunks(self.jobs) {
                     let few: Vec<_> = few.iter().copied().map(to_end).collect();
-                    time += self.try_points(&few, mode, outcome)?;
+                    time += self.try_points(&few, trial, row)?;
                     tried += few.len();
                     if time > budget / 2 {
                         break;
@@ -182,17 +222,17 @@ impl Session {
         // Those of an instant that was not tried are as many as those of one near it.
         let mut pairs = Vec::new();
         for &n in firsts {
-            let before = outcome.lengths.range(..=n).next_back();
-            let length = before.or_else(|| outcome.lengths.iter().next());
+            let before = row.lengths.range(..=n).next_back();
+            let length = before.or_else(|| row.lengths.iter().next());
             let length = length.map_or(0, |(_, length)| *length);
             pairs.extend((0..length).map(|m| Place { n, m }));
         }
-        outcome.every = match density {
+        row.every = match density {
             Density::Every(every) => every,
             Density::Within(budget) => stride(time, whole, pairs.len(), budget),
         };
-        let chosen = spread(pairs.len(), outcome.every).map(|i| pairs[i]);
-        self.try_points(&chosen.collect::<Vec<_>>(), mode, outcome)?;
+        let chosen = spread(pairs.len(), row.every).map(|i| pairs[i]);
+        self.try_points(&chosen.collect::<Vec<_>>(), trial, row)?;
         Ok(())
     }
 
@@ -211,8 +251,8 @@ impl Session {
     fn try_points(
         &self,
         points: &[Place],
-        mode: Mode,
-        outcome: &mut Outcome,
+        trial: Trial,
+        row: &mut Row,
     ) -> Result<Duration, Failure> {
         let start = Instant::now();
         let bar = ProgressBar::new(points.len() as u64).with_message(self.name);
@@ -224,10 +264,10 @@ impl Session {
         let mut under_way = HashMap::new();
         loop {
             // A few more than there are servers, so that none has to wait for us.
-            while under_way.len() < self.jobs + 4 && outcome.findings.len() < ENOUGH {
+            while under_way.len() < self.jobs + 4 && row.findings.len() < ENOUGH {
                 let Some(place) = waiting.next() else { break };
                 under_way.insert(place, false);
-                self.send(place, mode)?;
+                self.send(place, trial)?;
             }
             if under_way.is_empty() {
                 break;
@@ -238,58 +278,85 @@ impl Session {
                 .ok_or("a reply that nobody asked for")?;
             if matches!(reply, Reply::Missed) && !again {
                 under_way.insert(place, true);
-                self.send(place, mode)?;
+                self.send(place, trial)?;
                 continue;
             }
             bar.inc(1);
-            self.note(place, mode, reply, outcome);
+            self.note(place, trial, reply, row);
         }
         bar.finish_and_clear();
         Ok(start.elapsed())
     }
 
-    fn send(&self, place: Place, mode: Mode) -> Result<(), Failure> {
+    fn send(&self, place: Place, trial: Trial) -> Result<(), Failure> {
         let position = self.recording.path[place.n];
         let point = Point {
             place,
             position,
-            mode,
+            mode: trial.mode,
+            rival: trial.rival,
         };
         self.servers.send(point, &self.routes.to(place.n))
     }
 
-    fn note(&self, Place { n, m }: Place, mode: Mode, reply: Reply, outcome: &mut Outcome) {
+    /// What two operations have left must be what one after the other leaves.
+    fn compare(&self, place: Place, trial: Trial, sight: &Sight, row: &mut Row) {
+        if trial.mode != Mode::Interleave || sight.seen.busy {
+            return;
+        }
+        let Place { n, m } = place;
+        let is_in_order = n == 0 && (m == 0 || m == NO_END) || n == row.instructions;
+        if is_in_order {
+            row.in_order.insert(sight.outcome.clone());
+        } else if !row.in_order.contains(&sight.outcome) {
+            row.findings.push(format!(
+                "{}: {}; one after the other: {:?}",
+                self.instants(place, trial),
+                sight.outcome,
+                row.in_order
+            ));
+        }
+    }
+
+    fn note(&self, place: Place, trial: Trial, reply: Reply, row: &mut Row) {
+        let Place { n, m } = place;
         let seen = match reply {
             Reply::Missed => {
-                outcome.missed += 1;
+                row.missed += 1;
                 return;
             }
-            Reply::Fine(seen, passed) => {
+            Reply::Fine(sight) => {
                 if m == NO_END {
-                    outcome.lengths.insert(n, passed);
+                    row.lengths.insert(n, sight.passed);
                 }
-                seen
+                self.compare(place, trial, &sight, row);
+                sight.seen
             }
             Reply::Finding(text) => {
-                let place = location(self.recording.path[n].pointer);
-                let second = match mode {
-                    Mode::Kill | Mode::Stall => String::new(),
-                    _ if m == NO_END => ", and at the end".into(),
-                    Mode::StallKill => format!(", then after {m} accesses"),
-                    Mode::Interleave => format!(", the rival after {m} accesses"),
-                };
-                let text = format!("before instruction {n} ({place}){second}: {text}");
-                outcome.findings.push(text);
+                row.findings
+                    .push(format!("{}: {text}", self.instants(place, trial)));
                 Seen::NOTHING
             }
         };
-        outcome.points += 1;
-        outcome.busy += usize::from(seen.busy);
+        row.points += 1;
+        row.busy += usize::from(seen.busy);
         match seen.done {
-            Some(true) => outcome.effect = Some(outcome.effect.map_or(n, |first| first.min(n))),
-            Some(false) => outcome.not_yet = outcome.not_yet.max(Some(n)),
+            Some(true) => row.effect = Some(row.effect.map_or(n, |first| first.min(n))),
+            Some(false) => row.not_yet = row.not_yet.max(Some(n)),
             None => {}
         }
+    }
+
+    /// Where the victim was stopped, and who came to what after it.
+    fn instants(&self, Place { n, m }: Place, trial: Trial) -> String {
+        let place = location(self.recording.path[n].pointer);
+        let second = match trial.mode {
+            Mode::Kill | Mode::Stall => String::new(),
+            _ if m == NO_END => ", and at the end".into(),
+            Mode::StallKill => format!(", then after {m} accesses"),
+            Mode::Interleave => format!(", the rival after {m} accesses"),
+        };
+        format!("before instruction {n} ({place}){second}")
     }
 }
 

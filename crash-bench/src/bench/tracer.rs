@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use super::access::{self, addresses};
 use super::child::{Child, End};
 use super::plan::Leg;
-use super::scenario::{Failure, Scenario, ensure};
+use super::scenario::{Account, Failure, Scenario, ensure};
 
 /// The instruction that traps, of one byte.
 const INT3: u8 = 0xCC;
@@ -75,16 +75,34 @@ pub(crate) struct Victim {
 impl Victim {
     /// Forks a victim and stops it before its operation.
     pub(crate) fn start(scenario: &mut dyn Scenario) -> Result<Self, Failure> {
+        Self::start_as(scenario, None)
+    }
+
+    /// The same, or a rival with that operation.
+    pub(crate) fn start_as(
+        scenario: &mut dyn Scenario,
+        rival: Option<&str>,
+    ) -> Result<Self, Failure> {
         let child = Child::fork(|| {
             ptrace::traceme()?;
             raise(Signal::SIGSTOP)?;
-            scenario.enter()?;
+            match rival {
+                None => scenario.enter()?,
+                Some(_) => scenario.enter_as_rival()?,
+            }
             begin_marker();
-            let done = scenario.op();
+            let done = match rival {
+                None => scenario.op(),
+                Some(name) => scenario.compete(name),
+            };
             end_marker();
             done?;
-            let answer = scenario.answer();
-            Ok(answer.map_or(String::new(), |answer| answer.to_string()))
+            let word = |number: Option<u64>| number.map_or("-".to_owned(), |n| n.to_string());
+            Ok(format!(
+                "{} {}",
+                word(scenario.answer()),
+                word(scenario.view())
+            ))
         })?;
         stopped(&child, Signal::SIGSTOP)?;
         ptrace::setoptions(child.pid(), ptrace::Options::PTRACE_O_EXITKILL)?;
@@ -230,13 +248,19 @@ impl Victim {
         drop(self.child);
     }
 
-    /// Lets it go on: it must come to a good end in time. What its operation gave back.
-    pub(crate) fn resume(self, patience: Duration) -> Result<Option<u64>, Failure> {
+    /// Lets it go on: it must come to a good end in time. What there is by its account.
+    pub(crate) fn resume(self, patience: Duration) -> Result<Account, Failure> {
         self.plant(address(end_marker), self.end_byte)?;
         ptrace::detach(self.child.pid(), None)?;
         match self.child.wait(patience)? {
-            End::Reported(Ok(answer)) if answer.is_empty() => Ok(None),
-            End::Reported(Ok(answer)) => Ok(Some(answer.parse()?)),
+            End::Reported(Ok(report)) => {
+                let mut numbers = report.split(' ').map(|word| word.parse().ok());
+                let mut next = || numbers.next().ok_or("a short report");
+                Ok(Account {
+                    answer: next()?,
+                    view: next()?,
+                })
+            }
             End::Reported(Err(error)) => Err(format!("the resumed victim: {error}").into()),
             End::Died(status) => Err(format!("the resumed victim died: {status:?}").into()),
             End::Hung => Err(format!("the resumed victim hung for {patience:?}").into()),

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use forkmap::AtomicDict;
 
-use crate::bench::scenario::{Failure, Place, Scenario, Scene, Seen, ensure};
+use crate::bench::scenario::{Failure, Outcome, Place, Scenario, Scene, Seen, ensure};
 
 /// Keys of the victim, the peer and the newcomer.
 static KEYS: OnceLock<[u64; 3]> = OnceLock::new();
@@ -91,14 +91,44 @@ impl Scenario for Claim {
         found.sort_unstable();
         expected.sort_unstable();
         ensure!(found == expected, "{found:?}, not {expected:?}");
-        // Every other slot is still there to be had.
-        let free = self.dict.capacity() - expected.len();
+        self.fill()?;
+        Ok(Seen::NOTHING)
+    }
+
+    fn rivals(&self) -> &'static [&'static str] {
+        &["itself", "fetch_add", "a key that collides"]
+    }
+
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        let [victim, other, _] = self.keys;
+        let key = match name {
+            "itself" => return self.op(),
+            "fetch_add" => victim,
+            _ => other,
+        };
+        let previous = self.dict.fetch_add(key, 1000)?;
+        ensure!(previous == 0, "a new value is {previous}");
+        Ok(())
+    }
+
+    fn outcome(&self, _: &str, _: [Option<u64>; 2]) -> Result<Outcome, Failure> {
+        let mut pairs: Vec<_> = self.dict.iter().collect();
+        pairs.sort_unstable();
+        self.fill()?;
+        Ok(Outcome::Told(format!("{pairs:?}")))
+    }
+}
+
+impl Claim {
+    /// Every other slot is still there to be had.
+    fn fill(&self) -> Result<(), Failure> {
+        let free = self.dict.capacity() - self.dict.len();
         for key in 10_000..10_000 + free as u64 {
             self.dict.store(key, key)?;
         }
         ensure!(self.dict.store(1_000_000, 1).is_err(), "a slot too many");
         let lost = (10_000..10_000 + free as u64).find(|&key| self.dict.load(key) != key);
         ensure!(lost.is_none(), "lost: {lost:?}");
-        Ok(Seen::NOTHING)
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use forkmap::{Options, SharedHashMap, Stored, WriteError};
 
-use crate::bench::scenario::{Failure, Fate, NAME, Seen, ensure};
+use crate::bench::scenario::{Failure, Fate, NAME, Outcome, Seen, ensure};
 
 /// What a map is of.
 pub(super) trait Kind: 'static {
@@ -211,6 +211,55 @@ impl<T: Kind> Map<T> {
             T::value(previous.as_ref().map_or(0, |old| old.unwrap_or(0)) + n)
         })?;
         previous
+    }
+
+    /// What a rival does about a key, with that value, or about another one; as a number, what it gave back.
+    pub(super) fn compete(
+        &self,
+        name: &str,
+        (key, value): (u64, u64),
+        other: u64,
+    ) -> Result<Option<u64>, Failure> {
+        let or_nothing = |found: Option<u64>| Some(found.map_or(0, |value| value + 1));
+        let insert = |key: u64| match self
+            .0
+            .insert(T::key(key).borrow(), T::value(value).borrow())
+        {
+            Err(WriteError::Full { .. }) => Ok(Some(u64::MAX)),
+            done => {
+                let old = done?.map(|old| T::number(&old)).transpose()?;
+                Ok::<_, Failure>(or_nothing(old))
+            }
+        };
+        Ok(match name {
+            "insert" => insert(key)?,
+            "try_insert" => Some(u64::from(self.try_insert(key, value)?)),
+            "remove" => or_nothing(self.remove(key)?),
+            "add" => or_nothing(self.add(key, value)?),
+            "get" => or_nothing(self.get(key)?),
+            "insert another" => insert(other)?,
+            "remove another" => or_nothing(self.remove(other)?),
+            "iter" => {
+                let found = self.pairs()?.into_iter().find(|pair| pair.0 == key);
+                or_nothing(found.map(|pair| pair.1))
+            }
+            "clear" => self.0.clear().map(|()| None)?,
+            // Nobody is dead whom others would not recover, too.
+            "recover" => self.0.recover().map(|_| None)?,
+            other => return Err(format!("no rival does `{other}`").into()),
+        })
+    }
+
+    /// What there is after two operations, which must be in order, with what they gave back.
+    pub(super) fn outcome(
+        &self,
+        site: &Site,
+        answers: [Option<u64>; 2],
+    ) -> Result<Outcome, Failure> {
+        let pairs = self.pairs()?;
+        self.has_exactly(&pairs, [])?;
+        self.is_whole(site)?;
+        Ok(Outcome::Told(format!("{answers:?} {pairs:?}")))
     }
 
     /// All that is there, in order.

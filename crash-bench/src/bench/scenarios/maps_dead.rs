@@ -8,7 +8,7 @@ use super::maps::{Map, Numbers, Site, is_dead};
 use super::maps_one::NEW;
 use crate::bench::child::Child;
 use crate::bench::plan::Leg;
-use crate::bench::scenario::{Failure, Scenario, Scene, Seen, ensure};
+use crate::bench::scenario::{Failure, Outcome, Scenario, Scene, Seen, ensure};
 use crate::bench::tracer::Victim;
 
 type Made = Result<Box<dyn Scenario>, Failure>;
@@ -223,6 +223,7 @@ struct Recovery {
     way: Way,
     /// Attachments of the victim, a writer each.
     attachments: Vec<Map<Numbers>>,
+    rivals_reply: Option<u64>,
 }
 
 /// Keys of the victim, the peer and the newcomer.
@@ -247,6 +248,7 @@ fn recovery(dir: &Path, deed: Deed, way: Way) -> Made {
         deed,
         way,
         attachments: Vec::new(),
+        rivals_reply: None,
     }))
 }
 
@@ -389,5 +391,36 @@ impl Scenario for Recovery {
             "the resumed victim has not inserted its key"
         );
         Ok(seen)
+    }
+
+    fn answer(&self) -> Option<u64> {
+        self.rivals_reply
+    }
+
+    fn rivals(&self) -> &'static [&'static str] {
+        &[
+            "insert",
+            "remove",
+            "add",
+            "get",
+            "insert another",
+            "recover",
+        ]
+    }
+
+    /// It finds a place that the victim leaves.
+    fn enter_as_rival(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// About the last of the dead whose keys there are.
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        let (key, _) = *self.keys.last().ok_or("nobody is dead")?;
+        self.rivals_reply = self.map.compete(name, (key, 55), PEER)?;
+        Ok(())
+    }
+
+    fn outcome(&self, _: &str, answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
+        self.map.outcome(&self.site, answers)
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::maps::{Map, Numbers, Site, is_dead};
 use super::maps_dead::{Battle, Battlefield, Deed, State};
-use crate::bench::scenario::{Failure, Scenario, Scene, Seen, ensure};
+use crate::bench::scenario::{Failure, Outcome, Scenario, Scene, Seen, ensure};
 
 type Made = Result<Box<dyn Scenario>, Failure>;
 
@@ -24,6 +24,7 @@ struct Duel {
     keys: Vec<State>,
     /// What the victim makes of the keys, one after the other: a value, or nothing.
     makes: Option<u64>,
+    rivals_reply: Option<u64>,
 }
 
 fn duel(dir: &Path, deed: Deed, makes: Option<u64>) -> Made {
@@ -33,6 +34,7 @@ fn duel(dir: &Path, deed: Deed, makes: Option<u64>) -> Made {
         map,
         keys,
         makes,
+        rivals_reply: None,
     }))
 }
 
@@ -183,5 +185,27 @@ impl Scenario for Duel {
         self.map.has_exactly(&expected, [])?;
         self.map.is_whole(&self.site)?;
         Ok(Seen::NOTHING)
+    }
+
+    fn answer(&self) -> Option<u64> {
+        self.rivals_reply
+    }
+
+    fn rivals(&self) -> &'static [&'static str] {
+        &["itself", "insert", "remove", "add", "get", "recover"]
+    }
+
+    /// About the key in the middle.
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        let (key, _) = self.keys[self.keys.len() / 2];
+        self.rivals_reply = match name {
+            "itself" => return self.op(),
+            _ => self.map.compete(name, (key, 55), key)?,
+        };
+        Ok(())
+    }
+
+    fn outcome(&self, _: &str, answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
+        self.map.outcome(&self.site, answers)
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::maps::{Map, Numbers, Site, is_dead};
 use super::maps_one::{LEFT, NEW, Reply, full_or};
-use crate::bench::scenario::{Failure, Scenario, Scene, Seen, ensure};
+use crate::bench::scenario::{Failure, Outcome, Scenario, Scene, Seen, ensure};
 
 type Made = Result<Box<dyn Scenario>, Failure>;
 
@@ -20,6 +20,7 @@ struct Brim {
     /// Whether there is a cell for the victim.
     has_room: bool,
     reply: Option<Reply<u64>>,
+    rivals_reply: Option<u64>,
 }
 
 fn brim(dir: &Path, has_room: bool) -> Made {
@@ -34,6 +35,7 @@ fn brim(dir: &Path, has_room: bool) -> Made {
         map,
         has_room,
         reply: None,
+        rivals_reply: None,
     }))
 }
 
@@ -100,7 +102,10 @@ impl Scenario for Brim {
     }
 
     fn answer(&self) -> Option<u64> {
-        Some(self.reply.as_ref()?.word(|value| *value))
+        match &self.reply {
+            Some(reply) => Some(reply.word(|value| *value)),
+            None => self.rivals_reply,
+        }
     }
 
     fn peer(&self, scene: Scene) -> Result<Seen, Failure> {
@@ -152,5 +157,26 @@ impl Scenario for Brim {
         self.map.has_exactly(&self.others(2), key)?;
         self.map.is_whole(&self.site)?;
         Ok(Seen::NOTHING)
+    }
+
+    fn rivals(&self) -> &'static [&'static str] {
+        // Two who insert the same key may find the map full for the cell that the other one has in hand.
+        &[
+            "insert",
+            "remove",
+            "add",
+            "get",
+            "insert another",
+            "recover",
+        ]
+    }
+
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        self.rivals_reply = self.map.compete(name, (THERE, 5), OWN)?;
+        Ok(())
+    }
+
+    fn outcome(&self, _: &str, answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
+        self.map.outcome(&self.site, answers)
     }
 }

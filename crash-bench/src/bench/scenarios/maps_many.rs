@@ -6,7 +6,7 @@ use std::time::Duration;
 use forkmap::WaitError;
 
 use super::maps::{Kind, Map, Numbers, Site, Texts, is_dead};
-use crate::bench::scenario::{Failure, Scenario, Scene, Seen, ensure};
+use crate::bench::scenario::{Failure, Outcome, Scenario, Scene, Seen, ensure};
 
 type Made = Result<Box<dyn Scenario>, Failure>;
 
@@ -27,14 +27,16 @@ const KEPT: u64 = 5000;
 struct Sweep<T: Kind> {
     site: Site,
     map: Map<T>,
-    op: fn(&Map<T>) -> Result<(), Failure>,
+    /// Gives what was found, as a number.
+    op: fn(&Map<T>) -> Result<Option<u64>, Failure>,
     /// Whether it removes a key that has that value.
     removes: fn(u64) -> bool,
+    found: Option<u64>,
 }
 
 fn sweep<T: Kind>(
     dir: &Path,
-    op: fn(&Map<T>) -> Result<(), Failure>,
+    op: fn(&Map<T>) -> Result<Option<u64>, Failure>,
     removes: fn(u64) -> bool,
 ) -> Made {
     let site = Site::new(dir, KEYS + 4, 4);
@@ -47,12 +49,13 @@ fn sweep<T: Kind>(
         map,
         op,
         removes,
+        found: None,
     }))
 }
 
 /// Removes all keys.
 pub(crate) fn clear(dir: &Path) -> Made {
-    sweep::<Numbers>(dir, |map| Ok(map.0.clear()?), |_| true)
+    sweep::<Numbers>(dir, |map| Ok(map.0.clear().map(|()| None)?), |_| true)
 }
 
 /// Removes those that have small values, which two of the four have.
@@ -60,7 +63,7 @@ pub(crate) fn retain(dir: &Path) -> Made {
     let removes = |value| value < 30;
     sweep::<Numbers>(
         dir,
-        |map| Ok(map.0.retain(|_, &value| value >= 30)?),
+        |map| Ok(map.0.retain(|_, &value| value >= 30).map(|()| None)?),
         removes,
     )
 }
@@ -82,13 +85,13 @@ pub(crate) fn len(dir: &Path) -> Made {
         // Those of the others come meanwhile.
         let possible = KEYS as usize..=KEYS as usize + 3;
         ensure!(possible.contains(&found), "{found} keys");
-        Ok(())
+        Ok(Some(found as u64))
     };
     sweep::<Numbers>(dir, count, |_| false)
 }
 
 /// A key that is there all the time is seen once, with one of its values; any other at most once.
-fn visit<T: Kind>(map: &Map<T>) -> Result<(), Failure> {
+fn visit<T: Kind>(map: &Map<T>) -> Result<Option<u64>, Failure> {
     let found = map.pairs()?;
     for key in 1..=KEYS {
         let mut values = found.iter().filter(|pair| pair.0 == key);
@@ -102,7 +105,7 @@ fn visit<T: Kind>(map: &Map<T>) -> Result<(), Failure> {
     let mut keys: Vec<_> = found.iter().map(|pair| pair.0).collect();
     keys.dedup();
     ensure!(keys.len() == found.len(), "a key was seen twice: {found:?}");
-    Ok(())
+    Ok(Some(found.iter().map(|pair| pair.0 + pair.1).sum()))
 }
 
 impl<T: Kind> Sweep<T> {
@@ -142,7 +145,12 @@ impl<T: Kind> Scenario for Sweep<T> {
     }
 
     fn op(&mut self) -> Result<(), Failure> {
-        (self.op)(&self.map)
+        self.found = (self.op)(&self.map)?;
+        Ok(())
+    }
+
+    fn answer(&self) -> Option<u64> {
+        self.found
     }
 
     fn peer(&self, _: Scene) -> Result<Seen, Failure> {
@@ -206,6 +214,34 @@ impl<T: Kind> Scenario for Sweep<T> {
         self.map.has_exactly(&expected, [])?;
         self.map.is_whole(&self.site)?;
         Ok(Seen::NOTHING)
+    }
+
+    fn rivals(&self) -> &'static [&'static str] {
+        // Who looks at all keys while several go sees some of them.
+        match (self.removes)(10) {
+            true => &[
+                "itself",
+                "insert",
+                "remove",
+                "add",
+                "insert another",
+                "recover",
+            ],
+            false => &["itself", "insert", "insert another", "recover"],
+        }
+    }
+
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        self.found = match name {
+            "itself" => return self.op(),
+            // One of those that are seldom kept, and a value that always is.
+            _ => self.map.compete(name, (2, 20 + KEPT), PEER)?,
+        };
+        Ok(())
+    }
+
+    fn outcome(&self, _: &str, answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
+        self.map.outcome(&self.site, answers)
     }
 }
 
@@ -280,7 +316,7 @@ impl Scenario for Waiting {
         }
         match self.map.0.wait_for_change(&KEY, Some(&START), A_MOMENT) {
             Err(WaitError::TimedOut) => Ok(()),
-            Ok(Some(value)) if value == START + 1010 => Ok(()),
+            Ok(Some(value)) if [START + 1010, START + 1000].contains(&value) => Ok(()),
             other => Err(format!("waited for: {other:?}").into()),
         }
     }
@@ -310,5 +346,24 @@ impl Scenario for Waiting {
         );
         self.map.is_whole(&self.site)?;
         Ok(Seen::NOTHING)
+    }
+
+    fn rivals(&self) -> &'static [&'static str] {
+        &["itself", "add"]
+    }
+
+    fn enter_as_rival(&mut self) -> Result<(), Failure> {
+        self.map.register()
+    }
+
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        match name {
+            "itself" => self.op(),
+            _ => self.map.compete(name, (KEY, 1000), KEY).map(|_| ()),
+        }
+    }
+
+    fn outcome(&self, _: &str, answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
+        self.map.outcome(&self.site, answers)
     }
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use forkmap::{SharedHashMap, WriteError};
 
+use super::late;
 use super::maps::{Key, Kind, Map, STRANGERS, Site, Value, is_dead};
-use crate::bench::scenario::{Failure, Scenario, Scene, Seen, ensure};
+use crate::bench::scenario::{Failure, Outcome, Scenario, Scene, Seen, ensure};
 
 pub(super) type Made = Result<Box<dyn Scenario>, Failure>;
 
@@ -19,14 +20,13 @@ pub(super) const LEFT: u64 = 600;
 const UNTOUCHED: u64 = 0x0123_4567;
 const PEER: u64 = 10;
 const NEWCOMER: u64 = 1000;
+const RIVAL: u64 = 5000;
 
 /// What an operation gives back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reply<V> {
     Value(Option<V>),
     Told(bool),
-    /// An entry was changed meanwhile.
-    Changed,
     Full,
 }
 
@@ -37,7 +37,6 @@ impl<V> Reply<V> {
             Self::Value(None) => 0,
             Self::Value(Some(value)) => 4 + number(value),
             Self::Told(told) => 1 + u64::from(*told),
-            Self::Changed => 3,
             Self::Full => u64::MAX,
         }
     }
@@ -64,6 +63,8 @@ pub(super) struct Plan<T: Kind> {
     apart: bool,
     /// Whether the operation is the first one of the victim.
     first: bool,
+    /// Whether all counters are about to begin anew.
+    late: bool,
 }
 
 impl<T: Kind> Plan<T> {
@@ -76,6 +77,7 @@ impl<T: Kind> Plan<T> {
             empty: false,
             apart: false,
             first: false,
+            late: false,
         }
     }
 
@@ -99,6 +101,11 @@ impl<T: Kind> Plan<T> {
         self
     }
 
+    pub(super) fn late(mut self) -> Self {
+        self.late = true;
+        self
+    }
+
     pub(super) fn make(self, dir: &Path) -> Made {
         // Room for all keys and for the one cell that a stopped victim may have in hand.
         let crowd = self.crowd[0] + self.crowd[1];
@@ -111,6 +118,9 @@ impl<T: Kind> Plan<T> {
             keys[1..3].copy_from_slice(&strangers[1..3]);
         }
         let map = site.create::<T>()?;
+        if self.late {
+            late::map(&site.file())?;
+        }
         map.register()?;
         let second = match self.apart {
             true => Some(site.open::<T>()?),
@@ -143,6 +153,7 @@ impl<T: Kind> Plan<T> {
             new: T::value(new),
             plan: self,
             reply: None,
+            rivals_reply: None,
         }))
     }
 }
@@ -159,6 +170,7 @@ pub(super) struct Change<T: Kind> {
     new: Value<T>,
     plan: Plan<T>,
     reply: Option<Reply<Value<T>>>,
+    rivals_reply: Option<u64>,
 }
 
 impl<T: Kind> Change<T> {
@@ -213,7 +225,10 @@ impl<T: Kind> Scenario for Change<T> {
 
     fn answer(&self) -> Option<u64> {
         let number = |value: &Value<T>| T::number(value).unwrap_or(u64::MAX - 5);
-        Some(self.reply.as_ref()?.word(number))
+        match &self.reply {
+            Some(reply) => Some(reply.word(number)),
+            None => self.rivals_reply,
+        }
     }
 
     fn peer(&self, _: Scene) -> Result<Seen, Failure> {
@@ -287,8 +302,7 @@ impl<T: Kind> Scenario for Change<T> {
             let word = |reply: Reply<u64>| reply.word(|value| *value);
             let done = scene.seen.done;
             let possible = done != Some(false) && (answer, found) == (word(early), left)
-                || done != Some(true) && (answer, found) == (word(late), after)
-                || done != Some(true) && (answer, found) == (word(Reply::Changed), left);
+                || done != Some(true) && (answer, found) == (word(late), after);
             ensure!(
                 possible,
                 "seen before: {done:?}; the operation gave {answer}, and left {found:?}"
@@ -305,29 +319,37 @@ impl<T: Kind> Scenario for Change<T> {
         Ok(Seen::NOTHING)
     }
 
-    fn has_rival(&self) -> bool {
-        true
+    fn rivals(&self) -> &'static [&'static str] {
+        &[
+            "itself",
+            "insert",
+            "try_insert",
+            "remove",
+            "add",
+            "get",
+            "insert another",
+            "remove another",
+            "iter",
+            "clear",
+            "recover",
+        ]
     }
 
-    fn settle(&self, answers: [Option<u64>; 2]) -> Result<Seen, Failure> {
-        let victim = self.keys[0];
-        let (once, first) = (self.plan.model)(self.plan.before);
-        let (twice, second) = (self.plan.model)(once);
-        let word = |reply: Reply<u64>| Some(reply.word(|value| *value));
-        let [first, second, changed] = [first, second, Reply::Changed].map(word);
-        let found = self.map.get(victim)?;
-        let is = |left, one, other| {
-            found == left && (answers == [one, other] || answers == [other, one])
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        let another = match (name, self.plan.crowd) {
+            ("insert another", _) => self.keys[1],
+            (_, [0, 0]) => self.far,
+            _ => self.keys[3],
         };
-        ensure!(
-            is(twice, first, second) || is(once, first, changed),
-            "the operations gave {answers:?}, and left {found:?}"
-        );
-        self.map
-            .has_exactly(&self.others(0, &[]), found.map(|value| (victim, value)))?;
-        self.map.is_in_order()?;
-        self.map.is_whole(&self.site)?;
-        Ok(Seen::NOTHING)
+        self.rivals_reply = match name {
+            "itself" => return self.op(),
+            _ => self.map.compete(name, (self.keys[0], RIVAL), another)?,
+        };
+        Ok(())
+    }
+
+    fn outcome(&self, _: &str, answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
+        self.map.outcome(&self.site, answers)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The scenarios. A new one is a type that implements `Scenario`, and a line here.
 
 mod claim;
+mod late;
 mod maps;
 mod maps_change;
 mod maps_dead;
@@ -13,9 +14,11 @@ mod primitives;
 mod removal;
 mod streams;
 mod streams_change;
+mod streams_create;
 mod streams_dead;
 mod streams_names;
 mod streams_one;
+mod streams_remove;
 mod values;
 
 use super::scenario::Make;
@@ -39,6 +42,7 @@ pub(crate) const ALL: &[(&str, Make)] = &[
     ("unlink_on_drop", removal::unlink_on_drop),
     ("close", removal::close),
     ("register", primitives::register),
+    ("register-late", primitives::register_late),
     ("lock", primitives::lock),
     ("lock-of-the-dead", primitives::lock_of_the_dead),
     ("unlock", primitives::unlock),
@@ -53,10 +57,12 @@ pub(crate) const ALL: &[(&str, Make)] = &[
     ("map-insert-chain-apart", maps_change::insert_chain_apart),
     ("map-insert-first", maps_change::insert_first),
     ("map-insert-first-apart", maps_change::insert_first_apart),
+    ("map-insert-late", maps_change::insert_late),
     ("map-insert-text", maps_change::insert_text),
     ("map-replace", maps_change::replace),
     ("map-replace-apart", maps_change::replace_apart),
     ("map-replace-chain", maps_change::replace_chain),
+    ("map-replace-late", maps_change::replace_late),
     ("map-replace-text", maps_change::replace_text),
     ("map-replace-text-apart", maps_change::replace_text_apart),
     ("map-set", maps_change::set),
@@ -80,6 +86,7 @@ pub(crate) const ALL: &[(&str, Make)] = &[
         maps_change::remove_farthest_apart,
     ),
     ("map-remove-middle", maps_change::remove_middle),
+    ("map-remove-late", maps_change::remove_late),
     ("map-remove-text", maps_change::remove_text),
     ("map-remove_if", maps_change::remove_if),
     ("map-entry-replace", maps_change::entry_replace),
@@ -133,8 +140,8 @@ pub(crate) const ALL: &[(&str, Make)] = &[
     ("stream-get-sealed", streams_one::get_sealed),
     ("stream-get-after-winner", streams_one::get_after_winner),
     ("stream-dump", streams_one::dump),
-    ("stream-dump-unlinked", streams_names::dump_unlinked),
-    ("stream-dump-replaced", streams_names::dump_replaced),
+    ("stream-dump-unlinked", streams_remove::dump_unlinked),
+    ("stream-dump-replaced", streams_remove::dump_replaced),
     ("stream-open", streams_one::open),
     ("stream-open-after-builder", streams_one::open_after_builder),
     ("stream-open-after-winner", streams_one::open_after_winner),
@@ -155,18 +162,21 @@ pub(crate) const ALL: &[(&str, Make)] = &[
     ("stream-nested-get", streams_one::nested_get),
     ("stream-nested-get-next", streams_one::nested_get_next),
     ("stream-nested-get-later", streams_one::nested_get_later),
-    ("stream-create", streams_names::create),
-    ("stream-create-gc", streams_names::create_gc),
-    ("stream-create_with", streams_names::create_with),
-    ("stream-open_or_create", streams_names::open_or_create),
-    ("stream-unlink", streams_names::unlink),
-    ("stream-unlink-rivals", streams_names::unlink_rivals),
-    ("stream-create_or_replace", streams_names::create_or_replace),
-    ("stream-drop-unlinks", streams_names::drop_unlinks),
+    ("stream-create", streams_create::create),
+    ("stream-create-gc", streams_create::create_gc),
+    ("stream-create_with", streams_create::create_with),
+    ("stream-open_or_create", streams_create::open_or_create),
+    ("stream-unlink", streams_remove::unlink),
+    ("stream-unlink-rivals", streams_remove::unlink_rivals),
+    (
+        "stream-create_or_replace",
+        streams_remove::create_or_replace,
+    ),
+    ("stream-drop-unlinks", streams_remove::drop_unlinks),
     (
         "stream-drop-unlinks-rivals",
-        streams_names::drop_unlinks_rivals,
+        streams_remove::drop_unlinks_rivals,
     ),
-    ("stream-close-unlinks", streams_names::close_unlinks),
-    ("stream-gc", streams_names::gc),
+    ("stream-close-unlinks", streams_remove::close_unlinks),
+    ("stream-gc", streams_create::gc),
 ];

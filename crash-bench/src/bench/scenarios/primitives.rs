@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use forkmap::{AtomicDict, Lock, LockError, LockGuard, Once, Permit, Semaphore};
 
+use super::late;
 use crate::bench::child::Child;
-use crate::bench::scenario::{Failure, Fate, NAME, Place, Scenario, Scene, Seen, ensure};
+use crate::bench::scenario::{Failure, Fate, NAME, Outcome, Place, Scenario, Scene, Seen, ensure};
 
 type Made = Result<Box<dyn Scenario>, Failure>;
 
@@ -53,6 +54,8 @@ struct Locking {
     op: fn(&mut Self) -> Result<(), Failure>,
     /// Whether it has the lock after the operation; before it, it is the other way round.
     has_it: bool,
+    /// Whether a rival was given the lock.
+    taken: Option<u64>,
 }
 
 fn locking(
@@ -72,6 +75,7 @@ fn locking(
         before,
         op,
         has_it,
+        taken: None,
     }))
 }
 
@@ -160,6 +164,38 @@ impl Scenario for Locking {
         ensure!(!self.lock.is_locked(), "a lock that nobody has is taken");
         Ok(Seen::NOTHING)
     }
+
+    fn answer(&self) -> Option<u64> {
+        self.taken
+    }
+
+    fn rivals(&self) -> &'static [&'static str] {
+        // A victim that wants the lock waits for a rival that was stopped with it.
+        if self.has_it {
+            &["another lock"]
+        } else {
+            &["try_lock", "another lock"]
+        }
+    }
+
+    fn enter_as_rival(&mut self) -> Result<(), Failure> {
+        self.register()
+    }
+
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        match name {
+            "try_lock" => self.taken = Some(u64::from(!is_held(&self.lock, Fate::Stopped)?)),
+            _ => self.register()?,
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, _: &str, answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
+        let held = is_held(&self.lock, Fate::Killed)?;
+        ensure!(!self.lock.is_locked(), "a lock that nobody has is taken");
+        drop(Lock::new(&self.dict, OTHER_LOCK)?.lock_timeout(SOON)?);
+        Ok(Outcome::Told(format!("{answers:?}, held at last: {held}")))
+    }
 }
 
 /// A lock, a permit, or a turn, that the victim takes for the first time in its life, and gives back.
@@ -187,11 +223,19 @@ fn visit(
 
 /// The first lock of a process, which registers it.
 pub(crate) fn register(dir: &Path) -> Made {
-    let op = |dict: &AtomicDict| {
-        drop(Lock::new(dict, LOCK)?.lock()?);
-        Ok(())
-    };
-    visit(dir, |_| Ok(()), op)
+    visit(dir, |_| Ok(()), first_lock)
+}
+
+/// The same, where each place has had as many as can be counted.
+pub(crate) fn register_late(dir: &Path) -> Made {
+    let made = register(dir)?;
+    late::participants(&dir.join(NAME))?;
+    Ok(made)
+}
+
+fn first_lock(dict: &AtomicDict) -> Result<(), Failure> {
+    drop(Lock::new(dict, LOCK)?.lock()?);
+    Ok(())
 }
 
 /// A lock whose owner is dead.
@@ -333,5 +377,35 @@ impl Scenario for Visit {
             "not done at last"
         );
         Ok(seen)
+    }
+
+    fn rivals(&self) -> &'static [&'static str] {
+        &["another lock", "fetch_add"]
+    }
+
+    fn enter_as_rival(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Nothing that the victim may have to wait for.
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        match name {
+            "fetch_add" => _ = self.dict.fetch_add(VALUE, 1)?,
+            _ => drop(Lock::new(&self.dict, OTHER_LOCK)?.lock()?),
+        }
+        Ok(())
+    }
+
+    fn outcome(&self, _: &str, answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
+        let value = self.dict.load(VALUE);
+        let done = self.dict.load(DONE);
+        let scene = Scene {
+            fate: Fate::Killed,
+            seen: Seen::NOTHING,
+            answer: None,
+            view: None,
+        };
+        self.finish(scene)?;
+        Ok(Outcome::Told(format!("{answers:?} {value} {done}")))
     }
 }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use forkmap::{AtomicDict, ReplaceError, UnlinkError};
 
-use crate::bench::scenario::{Failure, Fate, NAME, Place, Scenario, Scene, Seen, ensure};
+use super::names::{self, BUSY, unlinked};
+
+use crate::bench::scenario::{Failure, Fate, NAME, Outcome, Place, Scenario, Scene, Seen, ensure};
 
 type Made = Result<Box<dyn Scenario>, Failure>;
 
@@ -13,6 +15,7 @@ const OLD: u64 = 500;
 const VICTIM: u64 = 1000;
 const PEER: u64 = 1500;
 const NEWCOMER: u64 = 2000;
+const RIVAL: u64 = 400;
 
 /// The name leads from an old segment to nothing, or to one of the victim's.
 struct Removal {
@@ -21,14 +24,16 @@ struct Removal {
     old: Option<AtomicDict>,
     /// What the victim has made.
     own: Option<AtomicDict>,
-    op: fn(&mut Self) -> Result<(), Failure>,
+    /// As a number: how that went.
+    op: fn(&mut Self) -> Result<u64, Failure>,
     /// Where the name leads after the operation.
     after: Option<u64>,
     /// Whether the operation concerns only the old segment, whatever has the name.
     only_old: bool,
+    answer: Option<u64>,
 }
 
-fn with_old(dir: &Path, op: fn(&mut Removal) -> Result<(), Failure>, after: Option<u64>) -> Made {
+fn with_old(dir: &Path, op: fn(&mut Removal) -> Result<u64, Failure>, after: Option<u64>) -> Made {
     let place = Place::new(dir);
     let old = Some(place.create(OLD)?);
     Ok(Box::new(Removal {
@@ -38,10 +43,11 @@ fn with_old(dir: &Path, op: fn(&mut Removal) -> Result<(), Failure>, after: Opti
         op,
         after,
         only_old: false,
+        answer: None,
     }))
 }
 
-fn with_own(dir: &Path, op: fn(&mut Removal) -> Result<(), Failure>) -> Made {
+fn with_own(dir: &Path, op: fn(&mut Removal) -> Result<u64, Failure>) -> Made {
     let place = Place::new(dir);
     Ok(Box::new(Removal {
         place,
@@ -50,20 +56,18 @@ fn with_own(dir: &Path, op: fn(&mut Removal) -> Result<(), Failure>) -> Made {
         op,
         after: None,
         only_old: true,
+        answer: None,
     }))
 }
 
 /// The name is taken away.
 pub(crate) fn unlink(dir: &Path) -> Made {
-    with_old(dir, |s| Ok(s.place.options().unlink(NAME)?), None)
+    with_old(dir, |s| unlinked(s.place.options().unlink(NAME)), None)
 }
 
 /// The name is given to another segment.
 pub(crate) fn create_or_replace(dir: &Path) -> Made {
-    let op = |s: &mut Removal| {
-        s.place.options().capacity(VICTIM).create_or_replace(NAME)?;
-        Ok(())
-    };
+    let op = |s: &mut Removal| names::compete(&s.place, "create_or_replace", VICTIM);
     with_old(dir, op, Some(VICTIM))
 }
 
@@ -71,14 +75,15 @@ pub(crate) fn create_or_replace(dir: &Path) -> Made {
 pub(crate) fn unlink_on_drop(dir: &Path) -> Made {
     with_own(dir, |s| {
         drop(s.own.take());
-        Ok(())
+        Ok(1)
     })
 }
 
 /// The creator closes its handle.
 pub(crate) fn close(dir: &Path) -> Made {
     with_own(dir, |s| {
-        Ok(s.own.take().ok_or("nothing to close")?.close()?)
+        s.own.take().ok_or("nothing to close")?.close()?;
+        Ok(1)
     })
 }
 
@@ -100,7 +105,12 @@ impl Scenario for Removal {
     }
 
     fn op(&mut self) -> Result<(), Failure> {
-        (self.op)(self)
+        self.answer = Some((self.op)(self)?);
+        Ok(())
+    }
+
+    fn answer(&self) -> Option<u64> {
+        self.answer
     }
 
     /// Goes on in the old segment, whatever becomes of its name, and needs one under the name.
@@ -155,6 +165,7 @@ impl Scenario for Removal {
 
     fn finish(&self, scene: Scene) -> Result<Seen, Failure> {
         let done = scene.seen.done == Some(true);
+        ensure!(scene.answer != Some(BUSY), "given up where nobody was");
         let before = if scene.seen.busy { OLD } else { NEWCOMER };
         let is_late = scene.seen.busy || (!done && !self.only_old);
         let found = self.current()?;
@@ -177,5 +188,32 @@ impl Scenario for Removal {
         options.create_or_replace(NAME)?.fetch_add(1, 1)?;
         options.unlink(NAME)?;
         Ok(Seen::NOTHING)
+    }
+
+    fn rivals(&self) -> &'static [&'static str] {
+        &[
+            "create",
+            "open_or_create",
+            "create_or_replace",
+            "open",
+            "unlink",
+        ]
+    }
+
+    fn enter_as_rival(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        self.answer = Some(names::compete(&self.place, name, RIVAL)?);
+        Ok(())
+    }
+
+    fn outcome(&self, rival: &str, answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
+        if let Some(old) = &self.old {
+            ensure!(old.fetch_add(1, 1)? == 0, "a value of nobody");
+        }
+        let replaces = self.after.is_some() || rival == "create_or_replace";
+        names::outcome(&self.place, answers, replaces)
     }
 }

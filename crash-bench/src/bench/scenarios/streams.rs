@@ -238,12 +238,12 @@ impl Model {
         })
     }
 
-    /// This and what an operation gave back, as a number.
-    pub(super) fn word(&self, reply: u64) -> u64 {
+    /// As a number.
+    pub(super) fn word(&self) -> u64 {
         let words = self.0.iter().flat_map(|&(key, value)| [key, value]);
         let mix =
             |word: u64, next: u64| (word.rotate_left(5) ^ next).wrapping_mul(0x0100_0000_01B3);
-        words.fold(reply.wrapping_add(0xCBF2), mix)
+        words.fold(0xCBF2, mix)
     }
 }
 

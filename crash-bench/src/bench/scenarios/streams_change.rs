@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use forkmap::{Node, Position, Tree, Watch};
+use forkmap::{Node, Position, StreamError, Tree, Watch};
 
 use super::streams::{
-    ACCOUNTS, Dict, LONG, MAP, Made, Model, SHORT, START, Site, below, entries, fill, work,
+    ACCOUNTS, Dict, LONG, MAP, Made, Model, SHORT, START, Site, below, entries, fill, previous,
+    transfer, work,
 };
 use super::streams_dead::{Death, die};
-use crate::bench::scenario::{Failure, Fate, Scenario, Scene, Seen, ensure};
+use crate::bench::scenario::{Failure, Fate, Outcome, Scenario, Scene, Seen, ensure};
 
 /// A key that is not there at first, one that is, and what the victim makes of them.
 pub(super) const FRESH: u64 = 7;
@@ -50,8 +51,8 @@ pub(super) struct Plan {
     enter: fn(&mut Change) -> Result<(), Failure>,
     /// What that makes of the entries.
     entered: fn(&mut Model),
-    /// Whether two may do it at once: not if the victim did something before that both would do.
-    has_rival: bool,
+    /// Whether a rival may do the same: not if the victim did something before that both would do.
+    is_for_two: bool,
     /// Whether the peer begins by opening it once more. (Else it puts in order, by going on, what somebody
     /// who knows only the name would find.)
     reopens: bool,
@@ -67,7 +68,7 @@ pub(super) fn plan(op: Op, model: fn(&mut Model) -> u64) -> Plan {
         death: None,
         enter: Change::take_over,
         entered: |_| {},
-        has_rival: true,
+        is_for_two: true,
         reopens: false,
     }
 }
@@ -98,7 +99,7 @@ impl Plan {
 
     pub(super) fn enter(mut self, enter: fn(&mut Change) -> Result<(), Failure>) -> Self {
         self.enter = enter;
-        self.has_rival = false;
+        self.is_for_two = false;
         self
     }
 
@@ -187,6 +188,28 @@ pub(super) struct Change {
     pub(super) watch: Option<Watch<u64, u64>>,
     plan: Plan,
     reply: u64,
+}
+
+/// What the operations of rivals leave.
+const RIVAL: u64 = 5000;
+
+/// Answers of those who find no map any more, or something else than that, or that instead.
+const GONE: u64 = 4_000_000;
+const IS_VALUE: u64 = 4_000_001;
+const IS_MAP: u64 = 4_000_002;
+
+/// What a rival's change of a map makes of an operation.
+fn or_told(done: Result<u64, Failure>) -> Result<u64, Failure> {
+    let error = match done {
+        Ok(reply) => return Ok(reply),
+        Err(error) => error,
+    };
+    match error.downcast_ref() {
+        Some(StreamError::Gone) => Ok(GONE),
+        Some(StreamError::IsValue) => Ok(IS_VALUE),
+        Some(StreamError::IsMap) => Ok(IS_MAP),
+        _ => Err(error),
+    }
 }
 
 /// What the victim sets in `enter`, by its other handle.
@@ -310,14 +333,18 @@ impl Scenario for Change {
     }
 
     fn op(&mut self) -> Result<(), Failure> {
-        self.reply = (self.plan.op)(self)?;
+        self.reply = or_told((self.plan.op)(self))?;
         Ok(())
     }
 
     fn answer(&self) -> Option<u64> {
+        Some(self.reply)
+    }
+
+    fn view(&self) -> Option<u64> {
         let dict = self.opened.as_ref().or(self.dict.as_ref());
         let entries = entries(dict.unwrap_or(&self.other)).ok()?;
-        Some(entries.word(self.reply))
+        Some(entries.word())
     }
 
     fn peer(&self, scene: Scene) -> Result<Seen, Failure> {
@@ -373,15 +400,16 @@ impl Scenario for Change {
         match scene.answer {
             Some(answer) => {
                 // It took effect before the others came, or after they had gone.
-                let possible = done != Some(false)
-                    && (answer == early.word(early_reply) && found == early)
-                    || done != Some(true) && (answer == late.word(late_reply) && found == late);
+                let possible = done != Some(false) && (answer == early_reply && found == early)
+                    || done != Some(true) && (answer == late_reply && found == late);
                 ensure!(
                     possible,
                     "seen before: {done:?}; the operation left {found:?}; it gave {answer:#x}, early \
-                     would be {:#x}, late {:#x}",
-                    early.word(early_reply),
-                    late.word(late_reply)
+                     would be {early_reply:#x}, late {late_reply:#x}"
+                );
+                ensure!(
+                    scene.view == Some(found.word()),
+                    "the victim saw something else at last"
                 );
             }
             None => {
@@ -399,26 +427,65 @@ impl Scenario for Change {
         Ok(Seen::NOTHING)
     }
 
-    fn has_rival(&self) -> bool {
-        self.plan.has_rival
+    fn rivals(&self) -> &'static [&'static str] {
+        const NESTED: &[&str] = &[
+            "itself",
+            "set below",
+            "remove the map",
+            "set",
+            "insert",
+            "remove",
+            "transaction",
+            "get",
+            "dump",
+            "open",
+        ];
+        const FLAT: &[&str] = &[
+            "itself",
+            "set",
+            "insert",
+            "remove",
+            "transaction",
+            "get",
+            "dump",
+            "open",
+        ];
+        let all = if self.plan.nested { NESTED } else { FLAT };
+        &all[usize::from(!self.plan.is_for_two)..]
     }
 
-    fn settle(&self, answers: [Option<u64>; 2]) -> Result<Seen, Failure> {
-        let mut once = self.before.clone();
-        let first = (self.plan.model)(&mut once);
-        let mut twice = once.clone();
-        let second = (self.plan.model)(&mut twice);
-        // The rival ends last, so it has seen both. The victim, if it was the first, may have.
-        let words = [once.word(first), twice.word(first), twice.word(second)];
-        let [early, early_seen, late] = words.map(Some);
-        let possible = [[early, late], [early_seen, late], [late, early_seen]];
-        ensure!(
-            possible.contains(&answers),
-            "{answers:x?}, not of {words:x?}"
-        );
+    fn enter_as_rival(&mut self) -> Result<(), Failure> {
+        self.take_over()
+    }
+
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        if name == "itself" {
+            return self.op();
+        }
+        let dict = self.dict()?;
+        let done = || {
+            Ok(match name {
+                "set" => dict.set(&FRESH, &RIVAL).map(|()| 0)?,
+                "insert" => previous(dict.insert(&THERE, &RIVAL)?),
+                "remove" => previous(dict.remove(&THERE)?),
+                "transaction" => transfer(dict, RIVAL).map(|()| 0)?,
+                "get" => previous(dict.get(&THERE)?),
+                "dump" => dict.dump().map(|()| 0)?,
+                "open" => previous(self.site.open()?.get(&THERE)?),
+                "set below" => self.outer()?.set(&FRESH, &RIVAL).map(|()| 0)?,
+                "remove the map" => previous(dict.remove(&OUTER)?),
+                other => return Err(format!("no rival does `{other}`").into()),
+            })
+        };
+        self.reply = or_told(done())?;
+        Ok(())
+    }
+
+    fn outcome(&self, _: &str, answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
         // Whoever has lost an election has removed what it had made.
         self.site.is_tidy(0)?;
-        self.site.is_whole(&[self.dict()?, &self.other], &twice)?;
-        Ok(Seen::NOTHING)
+        let found = entries(&self.other)?;
+        self.site.is_whole(&[self.dict()?, &self.other], &found)?;
+        Ok(Outcome::Told(format!("{answers:?} {:?}", found.0)))
     }
 }

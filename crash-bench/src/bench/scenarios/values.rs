@@ -4,7 +4,7 @@ use std::path::Path;
 
 use forkmap::{AtomicDict, Entry};
 
-use crate::bench::scenario::{Failure, Fate, Place, Scenario, Scene, Seen, ensure};
+use crate::bench::scenario::{Failure, Fate, Outcome, Place, Scenario, Scene, Seen, ensure};
 
 /// The key that all use, and one that nobody touches.
 const KEY: u64 = 7;
@@ -13,6 +13,9 @@ const UNTOUCHED: u64 = 0x0123_4567_89AB_CDEF;
 
 /// The value at first, if the key has one.
 const START: u64 = 100;
+
+/// A key that only a rival has.
+const RIVALS: u64 = 9;
 
 /// What the others add.
 const PEER: u64 = 10;
@@ -196,20 +199,49 @@ impl Scenario for OnValue {
         Ok(Seen::NOTHING)
     }
 
-    fn has_rival(&self) -> bool {
-        true
+    fn rivals(&self) -> &'static [&'static str] {
+        &[
+            "itself",
+            "fetch_add",
+            "store",
+            "swap",
+            "compare_exchange",
+            "load",
+            "iter",
+            "a new key",
+        ]
     }
 
-    fn settle(&self, answers: [Option<u64>; 2]) -> Result<Seen, Failure> {
-        let first = self.first();
-        let second = (self.model)(first);
-        let last = (self.model)(second);
-        let [first, second] = [Some(first), Some(second)];
-        let possible = [[first, second], [second, first], [None; 2]];
-        ensure!(possible.contains(&answers), "previous values: {answers:?}");
-        let found = self.dict.load(KEY);
-        ensure!(found == last, "the value is {found} at last, not {last}");
-        self.has_nothing_else()?;
-        Ok(Seen::NOTHING)
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        let dict = &self.dict;
+        self.previous = match name {
+            "itself" => return self.op(),
+            "fetch_add" => Some(dict.fetch_add(KEY, NEWCOMER)?),
+            "store" => dict.store(KEY, NEWCOMER).map(|()| None)?,
+            "swap" => Some(dict.swap(KEY, NEWCOMER)?),
+            "compare_exchange" => {
+                let done = dict.compare_exchange(KEY, self.first(), NEWCOMER)?;
+                Some(done.unwrap_or_else(|found| found))
+            }
+            "load" => Some(dict.load(KEY)),
+            // A key without a value yet is one that has 0.
+            "iter" => {
+                let found = dict.iter().find(|pair| pair.0 == KEY);
+                Some(found.map_or(0, |pair| pair.1))
+            }
+            "a new key" => Some(dict.fetch_add(RIVALS, 1)?),
+            other => return Err(format!("no rival does `{other}`").into()),
+        };
+        Ok(())
+    }
+
+    fn outcome(&self, _: &str, answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
+        ensure!(
+            self.dict.load(BYSTANDER) == UNTOUCHED,
+            "another value was changed"
+        );
+        let mut pairs: Vec<_> = self.dict.iter().collect();
+        pairs.sort_unstable();
+        Ok(Outcome::Told(format!("{answers:?} {pairs:?}")))
     }
 }

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# ThreadSanitizer and AddressSanitizer over the tests of one process, with a standard library built for them.
+#   ci/sanitizers.sh [thread|address...]
+# About ten minutes on two cores.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=$(rustc -vV | sed -n 's/^host: //p')
+source=$(rustc +nightly --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/Cargo.lock || true
+if [ ! -f "$source" ]; then
+    echo "SKIPPED: there is no source of the standard library (rustup component add --toolchain nightly rust-src)"
+    exit 0
+fi
+
+[ $# -gt 0 ] || set -- thread address
+for sanitizer; do
+    echo "--- $sanitizer"
+    # Optimized, since they are slow, but with all checks.
+    CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true RUSTFLAGS="-Zsanitizer=$sanitizer" \
+        CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/$sanitizer" \
+        cargo +nightly test --release --quiet -Zbuild-std --target "$target" \
+        --lib --test dict --test segment --test corrupt --test map --test stream
+done
