@@ -54,6 +54,14 @@ mod resources;
 #[cfg(not(feature = "portable"))]
 mod stepping;
 #[cfg(not(feature = "portable"))]
+mod storm;
+#[cfg(not(feature = "portable"))]
+mod storm_dict;
+#[cfg(not(feature = "portable"))]
+mod storm_primitives;
+#[cfg(not(feature = "portable"))]
+mod storm_stream;
+#[cfg(not(feature = "portable"))]
 mod streams;
 #[cfg(not(feature = "portable"))]
 mod streams_forked;
@@ -113,6 +121,9 @@ fn main() -> ExitCode {
             registering::ROLES,
             resources::ROLES,
             stepping::ROLES,
+            storm_dict::ROLES,
+            storm_primitives::ROLES,
+            storm_stream::ROLES,
             streams::ROLES,
             streams_forked::ROLES,
             streams_full::ROLES,
@@ -150,6 +161,9 @@ fn main() -> ExitCode {
             registering::tests(),
             resources::tests(),
             stepping::tests(),
+            storm_dict::tests(),
+            storm_primitives::tests(),
+            storm_stream::tests(),
             streams::tests(),
             streams_forked::tests(),
             streams_full::tests(),

@@ -1,5 +1,6 @@
 //! Maps whose writers are killed and stopped at any instant.
 
+use std::path::Path;
 use std::time::Duration;
 
 use forkmap::entry::Entry;
@@ -9,9 +10,9 @@ use nix::sys::signal::Signal;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::common::Name;
 use crate::maps::{agreed, breathe, check_at_rest, pure};
 use crate::peer::{Peer, await_value, watchdog};
+use crate::storm::{Footprint, kills};
 use crate::{Role, run, test};
 
 /// How many operations were done by all.
@@ -25,15 +26,9 @@ pub(crate) const ROLES: &[Role] = &[
         killed(numbers[0], numbers[1], numbers[2]);
     }),
     ("map-killed-in-sequence", |args| {
-        killed_in_sequence(&args[0], args[1].parse().unwrap());
+        killed_in_sequence(Path::new(&args[0]), args[1].parse().unwrap());
     }),
 ];
-
-/// How many kills: more by hand.
-pub(crate) fn kills(default: u64) -> String {
-    let asked = std::env::var("FORKMAP_KILLS");
-    asked.unwrap_or_else(|_| default.to_string())
-}
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -43,9 +38,9 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("map_writers_of_two_hot_keys_killed_anywhere", || {
             print!("{}", run("map-killed", &["2", "24", &kills(250)]));
         }),
-        test("map_is_as_large_after_many_kills_as_before", || {
-            let name = Name::new("killed-in-sequence");
-            let args = [&*name, &kills(1000)];
+        test("storm_map_is_as_large_after_many_kills_as_before", || {
+            let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+            let args = [dir.path().to_str().unwrap(), &kills(1000)];
             print!("{}", run("map-killed-in-sequence", &args));
         }),
     ]
@@ -79,14 +74,14 @@ fn check_found(key: u64, value: Option<Vec<u8>>) {
 }
 
 impl Arena {
-    fn new(keys: u64, capacity: u64, places: u64, name: Option<&str>) -> Self {
+    fn new(keys: u64, capacity: u64, places: u64, dir: Option<&Path>) -> Self {
         let mut options = SharedHashMap::<u64, [u8]>::options();
         options
             .capacity(capacity)
             .value_bytes(101)
             .participants(places);
-        let words = match name {
-            Some(name) => options.create(name).unwrap(),
+        let words = match dir {
+            Some(dir) => options.dir(dir).create("words").unwrap(),
             None => options.anonymous().unwrap(),
         };
         let mut options = SharedHashMap::<str, u64>::options();
@@ -277,14 +272,14 @@ fn killed(keys: u64, capacity: u64, kills: u64) {
 }
 
 /// One after the other, each at a random instant of its work.
-fn killed_in_sequence(name: &str, kills: u64) {
+fn killed_in_sequence(dir: &Path, kills: u64) {
     const PLACES: u64 = 2;
     watchdog();
     // A place for the victim and one for this process: the next victim takes that of the last.
-    let arena = Arena::new(20, 40, PLACES, Some(name));
-    let path = std::path::Path::new("/dev/shm").join(name);
-    let bytes = || std::fs::metadata(&path).unwrap().len();
-    let (dict, before) = (&arena.dict, bytes());
+    let arena = Arena::new(20, 40, PLACES, Some(dir));
+    let dict = &arena.dict;
+    arena.check(0);
+    let before = Footprint::of(dir, "");
     let mut rng = SmallRng::seed_from_u64(7);
     for kill in 0..kills {
         let done = dict.load(DONE);
@@ -305,7 +300,7 @@ fn killed_in_sequence(name: &str, kills: u64) {
         }
     }
     arena.check(kills);
-    assert_eq!(bytes(), before, "the file");
+    assert_eq!(Footprint::of(dir, ""), before);
     // This process, and nobody else.
     assert_eq!(arena.words.participants().unwrap().len(), 1);
     println!("{kills} deaths, {} operations", dict.load(DONE));

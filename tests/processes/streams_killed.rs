@@ -1,5 +1,6 @@
 //! Stream dictionaries whose writers are killed and stopped at any instant.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use forkmap::{AtomicDict, StreamError};
@@ -9,8 +10,8 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::maps::{agreed, breathe, end, is_over, scaled};
-use crate::maps_killed::kills;
 use crate::peer::{Latencies, PATIENCE, Peer, await_value, watchdog};
+use crate::storm::{Footprint, kills};
 use crate::streams::{Numbers, StreamName, check_files, files};
 use crate::{Role, run, test};
 
@@ -51,7 +52,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             },
         ),
         test(
-            "stream_what_one_dead_writer_leaves_the_next_one_removes",
+            "storm_stream_what_one_dead_writer_leaves_the_next_one_removes",
             || {
                 let name = StreamName::new("killed-in-sequence");
                 let args = [&*name, &kills(300)];
@@ -132,6 +133,14 @@ impl Bank {
                 breathe(seed + self.dict.load(DONE));
             }
         })
+    }
+
+    /// With the same keys each time, and in a generation that nothing was added to.
+    fn footprint(&self) -> Footprint {
+        self.stream.set(&1000, &0).unwrap();
+        self.stream.set(&COUNTER, &self.dict.load(TOLD)).unwrap();
+        self.stream.dump().unwrap();
+        Footprint::of(Path::new("/dev/shm"), &self.name)
     }
 
     /// No addition is lost that was told of, and each death left one at most that was not. Nobody lives in
@@ -220,6 +229,7 @@ fn killed_in_sequence(name: &str, kills: u64) {
     let (stream, dict) = (&bank.stream, &bank.dict);
     let mut rng = SmallRng::seed_from_u64(3);
     let mut left = 0;
+    let before = bank.footprint();
     for kill in 0..kills {
         let done = dict.load(DONE);
         let victim = bank.worker(0, kill);
@@ -261,6 +271,7 @@ fn killed_in_sequence(name: &str, kills: u64) {
         "{kills} deaths, {left} of which left a file, {} rounds",
         dict.load(DONE)
     );
+    assert_eq!(bank.footprint(), before);
     check_files(name, bank.stream);
 }
 
