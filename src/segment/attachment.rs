@@ -24,8 +24,8 @@ macro_rules! attachment {
 
             /// Whether the name still leads to this segment. `false` once somebody has unlinked or replaced
             /// it: this handle goes on in the old one, which newcomers do not see. Also `false` where another
-            /// directory stands in front of it, perhaps for this process alone (`chroot`, a mount namespace).
-            /// Always `true` without a name.
+            /// directory stands in front of it, perhaps for this process alone (`chroot`, a mount namespace), and
+            /// where the system does not tell. Always `true` without a name.
             pub fn is_current(&self) -> bool {
                 self.$($segment)+.is_current()
             }

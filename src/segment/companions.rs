@@ -5,6 +5,7 @@
 
 use std::io;
 
+use super::list::names_in;
 use super::name::Place;
 use super::{Segment, SegmentOptions, os};
 use crate::error::{CreateError, OpenError};
@@ -20,8 +21,8 @@ fn suffix(instance: u64, id: u64) -> String {
     format!("{instance:016x}.{id:016x}")
 }
 
-/// The instance that a name of a companion of `owner` bears; `None` if it is no such name.
-fn parse(owner: &str, name: &str) -> Option<u64> {
+/// The instance that a name of a companion of `owner` bears, and its own number; `None` if it is no such name.
+fn parse(owner: &str, name: &str) -> Option<(u64, u64)> {
     let (instance, id) = name
         .strip_prefix(owner)?
         .strip_prefix('.')?
@@ -31,20 +32,14 @@ fn parse(owner: &str, name: &str) -> Option<u64> {
         let is_one = digits.len() == 16 && digits.bytes().all(is_hex);
         is_one.then(|| u64::from_str_radix(digits, 16).ok())?
     };
-    number(id).and(number(instance))
+    Some((number(instance)?, number(id)?))
 }
 
-/// The companions that stand beside `owner`, with the instances that they belong to.
-fn all(owner: &Place) -> io::Result<Vec<(u64, Place)>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(owner.dir())? {
-        let name = entry?.file_name();
-        let suffix = name
-            .to_str()
-            .and_then(|name| Some((parse(owner.name(), name)?, &name[owner.name().len() + 1..])));
-        found.extend(suffix.map(|(instance, suffix)| (instance, owner.beside(suffix))));
-    }
-    Ok(found)
+/// The companions that stand beside `owner`: the instances that they belong to, and their numbers.
+fn all(owner: &Place) -> io::Result<Vec<(u64, u64)>> {
+    let names = names_in(owner.dir())?.into_iter();
+    let parsed = names.filter_map(|name| parse(owner.name(), name.to_str()?));
+    Ok(parsed.collect())
 }
 
 /// Removes a companion whatever it is, and tells whether it had a name to lose.
@@ -52,14 +47,18 @@ pub(crate) fn remove(place: &Place) -> bool {
     os::remove(place)
 }
 
+/// The companions of this segment that stand beside it, or beside where it stood: their numbers and places.
+pub(crate) fn of(owner: &Segment) -> io::Result<Vec<(u64, Place)>> {
+    let found = owner.place().map_or(Ok(Vec::new()), all)?.into_iter();
+    let own = found.filter(|(of, _)| *of == instance(owner.header()));
+    Ok(own
+        .filter_map(|(_, id)| Some((id, owner.companion(id)?)))
+        .collect())
+}
+
 /// Removes the names of all companions of this segment, which has lost its own.
 pub(crate) fn remove_all(owner: &Segment) -> io::Result<()> {
-    let Some(place) = owner.place() else {
-        return Ok(());
-    };
-    let own = all(place)?.into_iter();
-    let own = own.filter(|(of, _)| *of == instance(owner.header()));
-    own.for_each(|(_, companion)| _ = remove(&companion));
+    of(owner)?.iter().for_each(|(_, place)| _ = remove(place));
     Ok(())
 }
 
@@ -71,7 +70,8 @@ pub(crate) fn remove_forsaken(
     kind: Kind,
 ) -> io::Result<usize> {
     let mut removed = 0;
-    for (of, companion) in all(owner)? {
+    for (of, id) in all(owner)? {
+        let companion = owner.beside(&suffix(of, id));
         // In this order: who creates an owner holds its companion until the owner has its name.
         if os::is_forsaken(&companion, options, kind) && !is_instance(owner, options, of) {
             removed += usize::from(remove(&companion));

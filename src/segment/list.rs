@@ -1,5 +1,6 @@
 //! Which segments there are.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -57,20 +58,35 @@ pub fn segments() -> io::Result<Vec<SegmentInfo>> {
 /// # Errors
 /// As [`segments`].
 pub fn segments_in(dir: impl AsRef<Path>) -> io::Result<Vec<SegmentInfo>> {
+    let dir = dir.as_ref();
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
+    for name in names_in(dir)? {
         // Only what `open` would take for a name.
-        if entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name::check(name).is_ok())
-        {
-            found.extend(inspect(&entry.path()));
+        if name.to_str().is_some_and(|name| name::check(name).is_ok()) {
+            found.extend(inspect(&dir.join(name)));
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
+}
+
+/// The names of all that stands in a directory. (Read from the start again when a signal comes: the standard
+/// library does not go on in the middle.)
+pub(super) fn names_in(dir: &Path) -> io::Result<Vec<OsString>> {
+    again(|| {
+        let entries = std::fs::read_dir(dir)?;
+        entries.map(|entry| Ok(entry?.file_name())).collect()
+    })
+}
+
+/// Makes a call as often as a signal interrupts it, where the standard library makes it only once.
+fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 /// What stands at one path; `None` if that is no segment, or none that this process may read.
@@ -82,7 +98,8 @@ fn inspect(path: &Path) -> Option<SegmentInfo> {
         .custom_flags(flags.bits() as i32)
         .open(path)
         .ok()?;
-    let meta = file.metadata().ok().filter(|meta| meta.is_file())?;
+    let meta = again(|| file.metadata()).ok();
+    let meta = meta.filter(|meta| meta.is_file())?;
     let mut start = Vec::new();
     file.take(HEADER_BYTES as u64)
         .read_to_end(&mut start)

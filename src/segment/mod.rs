@@ -469,19 +469,30 @@ impl Segment {
     pub(crate) fn is_current(&self) -> bool {
         self.place
             .as_ref()
-            .is_none_or(|place| self.backing.is_current(place))
+            .is_none_or(|place| self.backing.is_at(place).unwrap_or(false))
     }
 
-    /// Whether it had a name and has none any more, wherever one looks from.
+    /// Whether it had a name and has none any more, wherever one looks from. (Not if that cannot be told.)
     pub(crate) fn has_lost_its_name(&self) -> bool {
-        self.place.is_some() && self.backing.has_lost()
+        self.place.is_some() && self.backing.has_lost().unwrap_or(false)
     }
 
     /// Whether it has a name, and not where this process looks for it: another directory stands there, in
-    /// the root or the mount namespace of this process perhaps, or it was moved. (Or it has none, and that
-    /// cannot be told.)
-    pub(crate) fn is_elsewhere(&self) -> bool {
-        !self.is_current() && !self.has_lost_its_name()
+    /// the root or the mount namespace of this process perhaps, or it was moved. (Or it has none, and its
+    /// descriptor, which could tell, was closed behind our back.)
+    pub(crate) fn is_elsewhere(&self) -> Result<bool, OpenError> {
+        let Some(place) = &self.place else {
+            return Ok(false);
+        };
+        let failed = |call| {
+            move |source| OpenError::Os {
+                call,
+                place: place.path().display().to_string(),
+                source,
+            }
+        };
+        let is_here = self.backing.is_at(place).map_err(failed("stat"))?;
+        Ok(!is_here && !self.backing.has_lost().map_err(failed("fstat"))?)
     }
 
     /// Detaches, and tells whether taking the name away went well, if that was to be done.

@@ -69,12 +69,13 @@ impl Backing {
     }
 
     /// Not to be told here, where nothing has companions.
-    pub(crate) fn has_lost(&self) -> bool {
-        false
+    pub(crate) fn has_lost(&self) -> io::Result<bool> {
+        Ok(false)
     }
 
-    pub(crate) fn is_current(&self, place: &Place) -> bool {
-        try_open(place).is_ok_and(|current| current.header.instance == self.header.instance)
+    pub(crate) fn is_at(&self, place: &Place) -> io::Result<bool> {
+        let is_this = |there: Self| there.header.instance == self.header.instance;
+        Ok(try_open(place).is_ok_and(is_this))
     }
 }
 
@@ -320,7 +321,7 @@ pub(crate) fn unlink_own(
     backing: &Backing,
     _: Duration,
 ) -> Result<bool, UnlinkError> {
-    if backing.is_current(place) {
+    if backing.is_at(place).is_ok_and(|is_there| is_there) {
         unlink_name(place).map(|()| true)
     } else {
         Ok(false)

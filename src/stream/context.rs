@@ -2,13 +2,14 @@
 
 use super::budget::Budget;
 use super::error::StreamError;
-use super::generation::{NameError, Names};
+use super::generation::{Generation, NameError, Names};
 use crate::identity::Identity;
 use crate::process;
 use crate::raw::bell::Bell;
 use crate::raw::stream::control::{Control, Row};
-use crate::raw::stream::switch::{self, Lost};
+use crate::raw::stream::switch::{self, Generations, Lost};
 use crate::segment::Segment;
+use crate::sync::Access;
 
 /// A dictionary, as everything here sees it.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +71,13 @@ impl<'a> Context<'a> {
         let mut rows = self.rows();
         if rows.any(|row| row.candidate() != 0 || row.is_building()) {
             let _ = self.segment.recover(|slot| self.clean(slot));
+        }
+    }
+
+    /// Removes the name of a generation that others have followed.
+    pub(super) fn forget(&self, outdated: &Generation) {
+        if self.control.access() == Access::ReadWrite {
+            self.names().unlink(outdated.facts().id);
         }
     }
 

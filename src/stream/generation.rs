@@ -302,9 +302,13 @@ impl Names<'_> {
     /// Fails if the dictionary has its name, and not where this process looks for it. Then neither are its
     /// generations there, nor is this the place to name one.
     pub(super) fn check_place(&self) -> Result<(), NameError> {
-        match !control_of(self.control).is_unlinked() && self.control.is_elsewhere() {
-            true => Err(self.elsewhere()),
-            false => Ok(()),
+        if control_of(self.control).is_unlinked() {
+            return Ok(());
+        }
+        match self.control.is_elsewhere() {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(self.elsewhere()),
+            Err(error) => Err(NameError::Open(error)),
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::budget::Budget;
 use super::context;
 use super::error::StreamError;
-use super::generation::{self, BuildError, Facts, Generation, control_of};
+use super::generation::{self, BuildError, Facts, Generation, Names, control_of};
 use super::record::{MapId, Writer};
 use super::replica::Replica;
 use super::state::State;
@@ -20,6 +20,7 @@ use crate::identity::{Identity, Kind};
 use crate::raw::layout;
 use crate::raw::stream::control::Control;
 use crate::raw::stream::log;
+use crate::raw::stream::switch::{self, Generations};
 use crate::segment::{
     Options, Place, Plan, Segment, SegmentOptions, UNLINK_PATIENCE, companions, sealed,
 };
@@ -397,14 +398,44 @@ impl<K: Stored + ?Sized, V: Stored + ?Sized> StreamDict<K, V> {
     /// Removes what processes have left that were killed while they created or unlinked a dictionary of
     /// that name in that directory, and tells how many files that were. (Creating one does it too.)
     ///
+    /// And the files of earlier generations of the dictionary that has the name. Each goes as the next one
+    /// begins, unless the system does not let it.
+    ///
     /// # Errors
     /// When the name is none, or the directory cannot be read.
     pub fn gc(dir: impl AsRef<Path>, name: &str) -> io::Result<usize> {
         let mut options = Self::options();
         options.dir(dir.as_ref());
         let place = Place::new(&options.segment.dir, name).map_err(io::Error::other)?;
-        companions::remove_forsaken(&place, &options.segment, Kind::StreamGeneration)
+        let kind = Kind::StreamGeneration;
+        let forsaken = companions::remove_forsaken(&place, &options.segment, kind)?;
+        Ok(forsaken + remove_outdated(name, &options.segment).unwrap_or(0))
     }
+}
+
+/// Removes the generations of the dictionary of that name that came before the current one, and tells how many
+/// had a name still. `None` if there is no dictionary.
+fn remove_outdated(name: &str, options: &SegmentOptions) -> Option<usize> {
+    let options = SegmentOptions {
+        read_only: true,
+        ..options.clone()
+    };
+    let control = Segment::open_of_kind(name, &options, Kind::StreamDict).ok();
+    let control = control.filter(is_whole)?;
+    let identity = control.header().identity()?;
+    let names = Names {
+        control: &control,
+        identity,
+    };
+    let current = switch::attach(&control_of(&control), &names).ok()?;
+    // Who builds one of an earlier number has lost, or will. (And one of a later number may have won.)
+    let is_outdated = |generation: Generation| generation.facts().number < current.facts().number;
+    let removed = companions::of(&control).ok()?.into_iter();
+    let removed = removed.filter(|(id, place)| {
+        let found = names.open(*id).ok().flatten();
+        found.is_some_and(is_outdated) && companions::remove(place)
+    });
+    Some(removed.count())
 }
 
 /// Takes the name away from a dictionary, if it still has it, and removes its generations. Waits so long

@@ -180,7 +180,7 @@ impl<V: Stored + ?Sized> State<V> {
         }
         if self.sealed {
             let followed = switch::follow(&cx.control, &cx.names(), &self.generation);
-            return self.go_on(followed.map_err(|lost| cx.lost(lost))?, see);
+            return self.go_on(cx, followed.map_err(|lost| cx.lost(lost))?, see);
         }
         let log = self.generation.log();
         match log.next(self.tail)? {
@@ -221,6 +221,7 @@ impl<V: Stored + ?Sized> State<V> {
 
     fn go_on(
         &mut self,
+        cx: &Context<'_>,
         followed: Followed<Generation>,
         mut see: impl FnMut(Seen<'_, V>),
     ) -> Result<bool, StreamError> {
@@ -244,6 +245,8 @@ impl<V: Stored + ?Sized> State<V> {
                     .load(self.replica.scope())
                     .map_err(StreamError::Open)?;
                 self.loads += 1;
+                // Once more: perhaps only its builder may remove it (the sticky bit), and is it this process.
+                cx.forget(&self.generation);
                 self.generation = later;
                 see(Seen::Leap {
                     before: &self.replica,
@@ -401,6 +404,8 @@ impl<V: Stored + ?Sized> State<V> {
         }
         cx.names().check_place()?;
         cx.clean_all();
+        // Once more: it is not sure that the name of the one before could be removed.
+        switch::enter(&cx.control, &cx.names(), &self.generation);
         let _building = Building::begin(cx)?;
         let log = self.generation.log();
         let next = self.reserve_next(cx, changes, dump_bytes);
@@ -445,7 +450,7 @@ impl<V: Stored + ?Sized> State<V> {
             first = built.log().append(Tail::EMPTY, &room, changes);
         }
         let followed = switch::elect(&cx.control, &cx.names(), row, &self.generation, built);
-        self.go_on(followed.map_err(|lost| cx.lost(lost))?, |_| {})?;
+        self.go_on(cx, followed.map_err(|lost| cx.lost(lost))?, |_| {})?;
         let has_won = self.generation.facts().id == facts.id;
         if let (true, Some(tail)) = (has_won, first) {
             (self.tail, self.records, self.words) = (tail, 1, record_words(changes.len()));

@@ -39,6 +39,15 @@ const MANY: usize = 50_000;
 /// How long an operation may take, in seconds: the machine may be slow.
 const PATIENCE: u32 = 60;
 
+/// What errors say that are no fault of the system.
+const BLAMES: [&str; 5] = [
+    "was closed by somebody else",
+    "does not stand at",
+    "somebody has removed it",
+    "was unlinked",
+    "damaged",
+];
+
 pub(crate) const ROLES: &[Role] = &[(ROLE, |args| try_all(&args[0]))];
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -136,17 +145,13 @@ struct Fault {
 impl Fault {
     /// Whether something cannot be removed: it stays then, and not everybody can be told.
     fn is_removal(&self) -> bool {
-        matches!(self.call.number, libc::SYS_unlink | libc::SYS_unlinkat)
+        let removes = matches!(self.call.number, libc::SYS_unlink | libc::SYS_unlinkat);
+        removes && !self.is_interruption()
     }
 
-    /// Whether it is one after which the call is to be made again: a signal can interrupt it on the file systems
-    /// that segments stand on.
-    fn is_to_be_tried_again(&self) -> bool {
-        let files = [libc::SYS_open, libc::SYS_fallocate, libc::SYS_fsync];
-        let bytes = [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_read];
-        let waits = [libc::SYS_futex, libc::SYS_poll, libc::SYS_clock_nanosleep];
-        let all = [&files[..], &bytes, &waits, &[libc::SYS_getrandom]].concat();
-        self.errno == libc::EINTR && all.contains(&self.call.number)
+    /// Whether it is one that nobody is to notice: the call is made again.
+    fn is_interruption(&self) -> bool {
+        self.errno == libc::EINTR
     }
 }
 
@@ -194,12 +199,12 @@ fn faults(call: &Call) -> (&'static [i32], bool) {
         },
         SYS_linkat => &[ENOSPC, EACCES, EIO, ENOMEM, ENOENT, EINTR],
         SYS_unlink | SYS_unlinkat => &[EACCES, EIO, EROFS, EINTR],
-        SYS_newfstatat | SYS_statx | SYS_stat | SYS_lstat => &[EACCES, EIO, ENOMEM],
-        SYS_fstat => &[EIO, ENOMEM],
+        SYS_newfstatat | SYS_statx | SYS_stat | SYS_lstat => &[EACCES, EIO, ENOMEM, EINTR],
+        SYS_fstat => &[EIO, ENOMEM, EINTR],
         SYS_fstatfs | SYS_statfs => &[ENOSYS, EIO, EINTR],
-        SYS_fchmod | SYS_fchown => &[EPERM, EIO, EROFS],
+        SYS_fchmod | SYS_fchown => &[EPERM, EIO, EROFS, EINTR],
         SYS_getrandom => &[EINTR, ENOSYS],
-        SYS_getdents64 => &[EIO, ENOMEM],
+        SYS_getdents64 => &[EIO, ENOMEM, EINTR],
         SYS_readlink | SYS_readlinkat | SYS_getcwd | SYS_access => &[EACCES, EIO],
         SYS_lseek => &[EIO],
         SYS_futex if call.args[1] as i32 & 0x7f == FUTEX_WAIT => &[EINTR, EAGAIN],
@@ -351,7 +356,7 @@ fn all_faults(calls: &[Call]) -> (Vec<Fault>, usize) {
             }));
         }
         here.shuffle(&mut rng);
-        let rank = |(rank, fault): (usize, Fault)| match fault.is_to_be_tried_again() {
+        let rank = |(rank, fault): (usize, Fault)| match fault.is_interruption() {
             true => (0, fault),
             false => (rank, fault),
         };
@@ -526,7 +531,8 @@ impl Tracer<'_> {
 
     /// The same files, and no more of the rest: what is left for later may be missing.
     fn expect(&mut self, when: &str, found: [usize; 3], expected: [usize; 3]) {
-        let failed = self.fault.map(|fault| fault.call.number);
+        let failed = self.fault.filter(|fault| !fault.is_interruption());
+        let failed = failed.map(|fault| fault.call.number);
         let stays = self.fault.is_some_and(|fault| fault.is_removal());
         // Nor is a descriptor closed that may be another file's; and libraries keep `/dev/urandom` open.
         let is_kept = matches!(failed, Some(libc::SYS_fstat | libc::SYS_getrandom));
@@ -561,8 +567,13 @@ impl Tracer<'_> {
             }
             _ => {
                 let fault = self.fault.expect("no error without");
-                if fault.is_to_be_tried_again() {
+                if fault.is_interruption() {
                     self.wrong("it is not tried again");
+                }
+                // (That a lock is taken is an answer, and of the lock that nobody else asks for a strange one.)
+                let is_answer = fault.errno == libc::EAGAIN;
+                if !is_answer && BLAMES.iter().any(|&blame| self.seen.told.contains(blame)) {
+                    self.wrong("it says that somebody has done something");
                 }
                 let is_left = |file| before.files.contains(file);
                 let may_go = self.case.is_best_effort && now.files.iter().all(is_left);

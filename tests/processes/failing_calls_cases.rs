@@ -475,6 +475,20 @@ fn stream() -> Vec<Case> {
             attempt.of(watched, || old.fill());
             it.check();
         }),
+        case::<Stream>("dump, by the only one", there, |dir, attempt| {
+            let it = Stream::opened(dir);
+            attempt.of(|| Ok(it.dump()?), || it.check());
+            // What could not be removed goes when the next generation begins.
+            it.dump().unwrap();
+            assert_eq!(std::fs::read_dir(dir).unwrap().count(), 2);
+        }),
+        case::<Stream>("listing", there, |dir, attempt| {
+            let listed = || match forkmap::segments_in(dir)?.len() {
+                2 => Ok(()),
+                n => Err(format!("{n} of 2 can be looked at").into()),
+            };
+            attempt.of(listed, || ());
+        }),
         case::<Stream>("reload", there, |dir, attempt| {
             let (it, old) = (Stream::opened(dir), Stream::opened(dir));
             attempt.of(|| Ok(it.reload()?), || old.fill());

@@ -233,6 +233,51 @@ fn what_was_left_by_the_dead_is_collected() {
     assert!(StreamDict::<str, str>::gc(place.path().join("missing"), "dict").is_err());
 }
 
+/// Has a generation stay when the next one begins, as if the system had not let it be removed.
+fn dump_and_keep(place: &Place, dict: &StreamDict<str, str>) -> String {
+    let generation = place.generation("dict");
+    let kept = place.path().join("kept");
+    fs::hard_link(place.path().join(&generation), &kept).unwrap();
+    dict.dump().unwrap();
+    fs::rename(kept, place.path().join(&generation)).unwrap();
+    assert_eq!(place.files().len(), 3);
+    generation
+}
+
+#[test]
+fn a_generation_that_could_not_be_removed_goes_later() {
+    let place = Place::new();
+    let dict = place.dict::<str, str>(100);
+    dict.set("a", "1").unwrap();
+    let gc = || StreamDict::<str, str>::gc(place.path(), "dict").unwrap();
+    // By the next one who enters the one after it.
+    dump_and_keep(&place, &dict);
+    let reader = place.open::<str, str>();
+    assert_eq!(place.files().len(), 2);
+    // By the next one who begins one.
+    dump_and_keep(&place, &dict);
+    dict.dump().unwrap();
+    assert_eq!(place.files().len(), 2);
+    // By who has read no further when others came since, perhaps the only one who may.
+    assert_eq!(texts(&reader), "a=1");
+    let first = dump_and_keep(&place, &dict);
+    fs::rename(place.path().join(&first), place.path().join("kept")).unwrap();
+    dict.dump().unwrap();
+    fs::rename(place.path().join("kept"), place.path().join(&first)).unwrap();
+    assert_eq!(place.files().len(), 3);
+    assert_eq!(texts(&reader), "a=1");
+    assert_eq!(place.files().len(), 2);
+    // By who collects: and that does not take the current one, nor what cannot be read.
+    dump_and_keep(&place, &dict);
+    assert_eq!((gc(), gc()), (1, 0));
+    let current = place.generation("dict");
+    let other = format!("{}{}", &current[..current.len() - 16], "1".repeat(16));
+    fs::copy(place.path().join(&current), place.path().join(&other)).unwrap();
+    assert_eq!(gc(), 0);
+    assert_eq!(place.files().len(), 3);
+    assert_eq!(texts(&place.open()), "a=1");
+}
+
 #[test]
 fn a_damaged_dictionary_can_be_unlinked_and_replaced() {
     let place = Place::new();

@@ -7,7 +7,9 @@
 //! that is gone, and fork the history.)
 //!
 //! Who loses removes its own name again. Who enters a new generation removes the name of the one before.
-//! And who dies in between leaves at most one name for each of these, that the next one removes.
+//! And who dies in between leaves at most one name for each of these, that the next one removes. (What the
+//! system did not let be removed is tried once more before the next generation begins; then it is outdated,
+//! and stays until somebody looks for it.)
 
 use super::control::{Control, Row};
 use super::log::Log;
@@ -82,7 +84,7 @@ pub fn attach<S: Generations>(
 }
 
 /// Removes the name of the generation before, which everybody can do without now.
-fn enter<S: Generations>(control: &Control<'_>, names: &S, generation: &S::Generation) {
+pub fn enter<S: Generations>(control: &Control<'_>, names: &S, generation: &S::Generation) {
     if control.access() == Access::ReadWrite && generation.previous() != 0 {
         names.unlink(generation.previous());
     }

@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Gid, MemfdFlags, Mode, OFlags, SealFlags};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{CWD, Gid, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
 
-use super::{Backing, Mapping, SegmentFd, inode_in, memory, unlink};
+use super::{Backing, Mapping, SegmentFd, inode_in, memory, sys, unlink};
 use crate::error::{CreateError, ReplaceError, UnlinkError};
 use crate::raw::header::Header;
 use crate::segment::UNLINK_PATIENCE;
@@ -52,7 +52,7 @@ pub(crate) fn blank(
 ) -> Result<Blank, CreateError> {
     let dir = place.dir();
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let fd = retry_on_intr(|| rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR)).map_err(
+    let fd = sys::open(dir, flags, Mode::RUSR | Mode::WUSR).map_err(
         |errno| match errno {
             Errno::ACCESS | Errno::PERM => CreateError::PermissionDenied { path: place.path() },
             Errno::ROFS => CreateError::ReadOnlyFilesystem { path: place.path() },
@@ -97,7 +97,7 @@ impl Blank {
             give(fd.as_fd(), group);
         }
         // After the open, because the umask takes bits away from the mode given there.
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(options.mode))
+        sys::fchmod(&fd, Mode::from_raw_mode(options.mode))
             .map_err(|errno| os_create_error("fchmod", place.clone(), errno))?;
         let file = File::from(fd);
         Ok(Self { file, place })
@@ -122,7 +122,7 @@ impl Blank {
         }
         let mapping = Mapping::map(file.as_fd(), header.bytes, Access::ReadWrite);
         let mapping = mapping.map_err(failed("mmap"))?;
-        let stat = rustix::fs::fstat(&file).map_err(|errno| failed("fstat")(errno.into()))?;
+        let stat = sys::fstat(&file).map_err(|errno| failed("fstat")(errno.into()))?;
         Ok(Backing {
             fd: SegmentFd::new(file.into(), &stat),
             mapping,
@@ -135,8 +135,8 @@ impl Blank {
 
 /// Gives a new file to that group, if this process may: if it is root, or one of the group.
 fn give(fd: BorrowedFd<'_>, group: u32) {
-    if rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_gid != group) {
-        let _ = rustix::fs::fchown(fd, None, Some(Gid::from_raw(group)));
+    if sys::fstat(fd).is_ok_and(|stat| stat.st_gid != group) {
+        let _ = sys::fchown(fd, Gid::from_raw(group));
     }
 }
 
@@ -161,8 +161,7 @@ fn reserve(fd: BorrowedFd<'_>, dir: Option<&Path>, bytes: u64) -> Result<(), Cre
     let mut start = 0;
     while start < bytes {
         let step = RESERVE_STEP.min(bytes - start);
-        let reserve = || rustix::fs::fallocate(fd, FallocateFlags::empty(), start, step);
-        retry_on_intr(reserve).map_err(|errno| match errno {
+        sys::fallocate(fd, start, step).map_err(|errno| match errno {
             Errno::NOSPC | Errno::DQUOT => CreateError::NoSpace {
                 need: bytes,
                 free: free_blocks(fd).map(|free| free + start),
@@ -183,7 +182,7 @@ fn reserve(fd: BorrowedFd<'_>, dir: Option<&Path>, bytes: u64) -> Result<(), Cre
 
 /// Free bytes of the file system, if it has a limit.
 fn free_blocks(fd: BorrowedFd<'_>) -> Option<u64> {
-    let fs = rustix::fs::fstatvfs(fd).ok()?;
+    let fs = sys::fstatvfs(fd).ok()?;
     (fs.f_blocks > 0).then(|| fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
@@ -219,7 +218,7 @@ pub(crate) fn publish_beside(
     of: &Place,
 ) -> Result<bool, CreateError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = retry_on_intr(|| rustix::fs::open(of.dir(), flags, Mode::empty()));
+    let opened = sys::open(of.dir(), flags, Mode::empty());
     let looked = opened.and_then(|dir| {
         let found = inode_in(dir.as_fd(), Path::new(of.name()))?;
         Ok((dir, found))
@@ -247,7 +246,8 @@ fn link(
     let path = place.path();
     // Of this thread: it may have descriptors of its own, and the main thread may have ended.
     let source = format!("/proc/thread-self/fd/{}", backing.as_fd().as_raw_fd());
-    rustix::fs::linkat(CWD, &source, dir, name, AtFlags::SYMLINK_FOLLOW).map_err(|errno| {
+    let is_there = || Path::new(&source).try_exists().unwrap_or(true);
+    sys::link(&source, dir, name).map_err(|errno| {
         match errno {
             Errno::EXIST => CreateError::AlreadyExists { path },
             Errno::ACCESS | Errno::PERM => CreateError::PermissionDenied { path },
@@ -257,7 +257,7 @@ fn link(
                 free: None,
                 place: format!("{} (for the name)", place.dir().display()),
             },
-            Errno::NOENT if !Path::new(&source).exists() => CreateError::NotSupported {
+            Errno::NOENT if !is_there() => CreateError::NotSupported {
                 what: "creating a segment by name needs /proc, and it is not mounted; mount it, or use an anonymous segment".into(),
             },
             Errno::NOENT => CreateError::NoDirectory { dir: place.dir().to_path_buf() },

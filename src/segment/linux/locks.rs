@@ -9,14 +9,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
-use nix::errno::Errno as NixErrno;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fs::{Mode, OFlags};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use super::{Backing, SegmentFd};
+use super::{Backing, SegmentFd, sys};
 use crate::error::ParticipantError;
 use crate::process;
 use crate::raw::header::GRAIN;
@@ -43,7 +41,7 @@ impl Description {
     /// own is nobody's to give.)
     fn checked<T>(&self, answered: io::Result<T>) -> io::Result<T> {
         // No description sees its own locks, and every other one sees them.
-        let is_ours = self.fd.is_open() && matches!(is_locked(&self.fd, self.mark), Ok(false));
+        let is_ours = self.fd.is_open()? && !is_locked(&self.fd, self.mark)?;
         match is_ours {
             true => answered,
             false => Err(Errno::BADF.into()),
@@ -89,18 +87,17 @@ impl Description {
     pub(super) fn open(backing: &Backing, place: Option<&Place>) -> Result<Self, ParticipantError> {
         let again = |path: &Path, flags| {
             let flags = flags | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
-            Ok(backing.fd().same(fd))
+            backing.fd().same(sys::open(path, flags, Mode::empty())?)
         };
         // By the descriptor, whatever has become of the name; if the program has closed it behind our
         // back, by the name, if that still leads here.
         // (Not by a number that is another file's by now: that one is not ours to open.)
         let fd = format!("/proc/thread-self/fd/{}", backing.as_fd().as_raw_fd());
         let is_open = backing.fd().is_open();
-        let by_fd = if is_open {
-            again(Path::new(&fd), OFlags::empty())
-        } else {
-            Ok(None)
+        let by_fd = match is_open {
+            Ok(true) => again(Path::new(&fd), OFlags::empty()),
+            Ok(false) => Ok(None),
+            Err(errno) => Err(errno),
         };
         let found = match (by_fd, place) {
             (Ok(None) | Err(Errno::NOENT), Some(place)) => again(&place.path(), OFlags::NOFOLLOW),
@@ -108,14 +105,14 @@ impl Description {
         };
         match found {
             Ok(Some(fd)) => Self::new(fd),
-            Err(Errno::NOENT) if is_open => Err(ParticipantError::Os {
+            Err(Errno::NOENT) if is_open == Ok(true) => Err(ParticipantError::Os {
                 call: "open by way of /proc (is it mounted?)",
                 source: Errno::NOENT.into(),
             }),
             Ok(None) | Err(Errno::NOENT) => Err(ParticipantError::DescriptorClosed),
             Err(Errno::ACCESS | Errno::PERM) => Err(ParticipantError::NotPermitted),
             Err(errno) => Err(ParticipantError::Os {
-                call: "open",
+                call: "open or fstat",
                 source: errno.into(),
             }),
         }
@@ -124,8 +121,8 @@ impl Description {
     /// That of a descriptor which nobody else knows.
     fn new(fd: SegmentFd) -> Result<Self, ParticipantError> {
         let failed = |call, source: io::Error| match fd.is_open() {
-            true => lock_error(call)(source),
-            false => ParticipantError::DescriptorClosed,
+            Ok(false) => ParticipantError::DescriptorClosed,
+            _ => lock_error(call)(source),
         };
         let random = process::random().map_err(|source| failed("getrandom", source))?;
         let mark = MARKS | random >> 4;
@@ -134,7 +131,10 @@ impl Description {
         let before = lock()?;
         let pin = Pin::new(&fd).map_err(|source| failed("mmap or madvise", source))?;
         let after = lock()?;
-        match before && after && fd.is_open() {
+        let is_open = fd
+            .is_open()
+            .map_err(|errno| failed("fstat", errno.into()))?;
+        match before && after && is_open {
             true => Ok(Self { fd, pin, mark }),
             false => Err(ParticipantError::DescriptorClosed),
         }
@@ -175,7 +175,7 @@ impl Backing {
         // the segment after that as well. (Another description of it will do: one that lives longer than
         // a registration holds no such locks either.)
         let locked = match is_locked(self.as_fd(), byte) {
-            Ok(locked) if locked || self.fd().is_open() => Ok(locked),
+            Ok(locked) if locked || self.fd().is_open() == Ok(true) => Ok(locked),
             _ => Description::open(self, place)?.is_locked(byte),
         };
         locked.map_err(lock_error("fcntl(F_OFD_GETLK)"))
@@ -192,21 +192,20 @@ pub(super) fn lock_error(call: &'static str) -> impl Fn(io::Error) -> Participan
 
 /// Takes the lock on a byte if nobody has it by way of another description.
 pub(super) fn try_lock(file: impl AsFd, byte: u64) -> io::Result<bool> {
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&lock(libc::F_WRLCK, byte))) {
-        Ok(_) => Ok(true),
-        Err(NixErrno::EAGAIN | NixErrno::EACCES) => Ok(false),
+    match sys::set_lock(file, &lock(libc::F_WRLCK, byte)) {
+        Ok(()) => Ok(true),
+        Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
 }
 
 pub(super) fn unlock(file: impl AsFd, byte: u64) -> io::Result<()> {
-    fcntl(file, FcntlArg::F_OFD_SETLK(&lock(libc::F_UNLCK, byte)))?;
-    Ok(())
+    Ok(sys::set_lock(file, &lock(libc::F_UNLCK, byte))?)
 }
 
 pub(super) fn is_locked(file: impl AsFd, byte: u64) -> io::Result<bool> {
     let mut found = lock(libc::F_WRLCK, byte);
-    fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
+    sys::get_lock(file, &mut found)?;
     Ok(found.l_type != libc::F_UNLCK as libc::c_short)
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use procfs::Current;
 
+use super::sys;
 use crate::error::CreateError;
 
 /// `TMPFS_MAGIC` of `statfs(2)`: a tmpfs, or a memory file.
@@ -16,7 +17,7 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Whether the pages of this file are memory, and not a cache of a disk.
 pub(super) fn backs(fd: BorrowedFd<'_>) -> bool {
-    rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == TMPFS)
+    sys::fstatfs(fd).is_ok_and(|fs| fs.f_type == TMPFS)
 }
 
 /// Refuses more than can be had before the kernel starts killing. What cannot be told is no reason to

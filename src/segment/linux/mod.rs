@@ -12,6 +12,7 @@ mod locks;
 mod membership;
 mod memory;
 mod open;
+mod sys;
 mod unlink;
 
 use std::io;
@@ -20,7 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
-use rustix::fs::{AtFlags, CWD, Stat};
+use rustix::fs::{CWD, Stat};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -75,17 +76,21 @@ impl Backing {
         &self.fd
     }
 
-    /// Whether no name leads to it any more: then none ever will. (Not if that cannot be told.)
+    /// Whether no name leads to it any more: then none ever will. (Not if its descriptor was closed behind
+    /// our back: then nobody can tell.)
     ///
     /// The file itself is asked, not its path: where that leads may be this process's own affair.
-    pub(crate) fn has_lost(&self) -> bool {
-        rustix::fs::fstat(&self.fd)
-            .is_ok_and(|stat| inode(&stat) == self.fd.inode && stat.st_nlink == 0)
+    pub(crate) fn has_lost(&self) -> io::Result<bool> {
+        Ok(self.fd.stat()?.is_some_and(|stat| stat.st_nlink == 0))
     }
 
     /// Whether the name leads to this very segment.
-    pub(crate) fn is_current(&self, place: &Place) -> bool {
-        inode_at(&place.path()).is_ok_and(|inode| inode == self.fd.inode)
+    pub(crate) fn is_at(&self, place: &Place) -> io::Result<bool> {
+        match inode_at(&place.path()) {
+            Ok(inode) => Ok(inode == self.fd.inode),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }
 
@@ -105,18 +110,33 @@ impl SegmentFd {
     }
 
     /// Whether it still leads to the segment.
-    pub(super) fn is_open(&self) -> bool {
-        rustix::fs::fstat(&*self.fd).is_ok_and(|stat| inode(&stat) == self.inode)
+    pub(super) fn is_open(&self) -> Result<bool, Errno> {
+        Ok(self.stat()?.is_some())
+    }
+
+    /// What the kernel knows of the segment's file; `None` if this leads there no more.
+    fn stat(&self) -> Result<Option<Stat>, Errno> {
+        match sys::fstat(&*self.fd) {
+            Ok(stat) => Ok(Some(stat).filter(|stat| inode(stat) == self.inode)),
+            Err(Errno::BADF) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// `fd` as another descriptor of the same segment, if it is one.
-    pub(super) fn same(&self, fd: OwnedFd) -> Option<Self> {
-        let Ok(stat) = rustix::fs::fstat(&fd) else {
-            // Closed behind our back already, and not ours to close any more.
-            std::mem::forget(fd);
-            return None;
-        };
-        (inode(&stat) == self.inode).then(|| Self::new(fd, &stat))
+    pub(super) fn same(&self, fd: OwnedFd) -> Result<Option<Self>, Errno> {
+        match sys::fstat(&fd) {
+            Ok(stat) => Ok((inode(&stat) == self.inode).then(|| Self::new(fd, &stat))),
+            Err(errno) => {
+                // Perhaps closed behind our back already, and not ours to close any more: a descriptor
+                // that stays open harms nobody, and a file of somebody else that is closed may.
+                std::mem::forget(fd);
+                match errno {
+                    Errno::BADF => Ok(None),
+                    errno => Err(errno),
+                }
+            }
+        }
     }
 }
 
@@ -134,10 +154,10 @@ impl AsFd for SegmentFd {
 
 impl Drop for SegmentFd {
     fn drop(&mut self) {
-        let is_open = self.is_open();
+        let is_open = self.is_open() == Ok(true);
         // SAFETY: `self.fd` is not used again: this is the end of the only function that takes it.
         let fd = unsafe { ManuallyDrop::take(&mut self.fd) }.into_raw_fd();
-        // Another file's number is not ours to close.
+        // Another file's number is not ours to close. (Nor one of which that cannot be told.)
         if is_open {
             // SAFETY: a number that was ours a moment ago. It may have been closed since, behind our back;
             // that is an error here, where `OwnedFd` would end the program.
@@ -202,5 +222,5 @@ fn inode_at(path: &Path) -> Result<Inode, Errno> {
 }
 
 fn inode_in(dir: BorrowedFd<'_>, path: &Path) -> Result<Inode, Errno> {
-    rustix::fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW).map(|stat| inode(&stat))
+    sys::stat_in(dir, path).map(|stat| inode(&stat))
 }

@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
-use rustix::io::{Errno, FdFlags, retry_on_intr};
+use rustix::io::{Errno, FdFlags};
 
-use super::{Backing, Mapping, SegmentFd, memory};
+use super::{Backing, Mapping, SegmentFd, memory, sys};
 use crate::error::{Mismatch, OpenError};
 use crate::raw::header::{HEADER_BYTES, Header};
 use crate::segment::name::Place;
@@ -38,7 +38,7 @@ pub(crate) fn from_fd(fd: OwnedFd, options: &SegmentOptions) -> Result<Backing, 
     };
     // It has come here through an exec, or will not be meant to go through the next one.
     rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC).map_err(failed("fcntl(F_SETFD)"))?;
-    let stat = rustix::fs::fstat(&fd).map_err(failed("fstat"))?;
+    let stat = sys::fstat(&fd).map_err(failed("fstat"))?;
     check_file(&stat, place, options)?;
     attach(fd, &stat, place(), options)
 }
@@ -105,33 +105,30 @@ pub(super) fn open_file(
     // NOFOLLOW: a link would lead to a file that its planter chose. NONBLOCK and NOCTTY: a FIFO or a
     // terminal must not hold this process up before it is seen for what it is.
     let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd =
-        retry_on_intr(|| rustix::fs::open(&path, flags, Mode::empty())).map_err(
-            |errno| match errno {
-                Errno::NOENT | Errno::NOTDIR => OpenError::NotFound { path: path.clone() },
-                Errno::ACCESS | Errno::PERM | Errno::ROFS => {
-                    OpenError::PermissionDenied { path: path.clone() }
-                }
-                Errno::LOOP => OpenError::NotAFile {
-                    place: shown(),
-                    found: "symbolic link",
-                },
-                Errno::ISDIR => OpenError::NotAFile {
-                    place: shown(),
-                    found: "directory",
-                },
-                Errno::NXIO => OpenError::NotAFile {
-                    place: shown(),
-                    found: "socket or device",
-                },
-                _ => OpenError::Os {
-                    call: "open",
-                    place: shown(),
-                    source: errno.into(),
-                },
-            },
-        )?;
-    let stat = rustix::fs::fstat(&fd).map_err(|errno| OpenError::Os {
+    let fd = sys::open(&path, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOENT | Errno::NOTDIR => OpenError::NotFound { path: path.clone() },
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => {
+            OpenError::PermissionDenied { path: path.clone() }
+        }
+        Errno::LOOP => OpenError::NotAFile {
+            place: shown(),
+            found: "symbolic link",
+        },
+        Errno::ISDIR => OpenError::NotAFile {
+            place: shown(),
+            found: "directory",
+        },
+        Errno::NXIO => OpenError::NotAFile {
+            place: shown(),
+            found: "socket or device",
+        },
+        _ => OpenError::Os {
+            call: "open",
+            place: shown(),
+            source: errno.into(),
+        },
+    })?;
+    let stat = sys::fstat(&fd).map_err(|errno| OpenError::Os {
         call: "fstat",
         place: shown(),
         source: errno.into(),

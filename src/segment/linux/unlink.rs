@@ -8,7 +8,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::open::{ReadHeaderError, open_file, read_header};
-use super::{Backing, Inode, inode, inode_at, locks};
+use super::{Backing, Inode, inode, inode_at, locks, sys};
 use crate::error::{Mismatch, OpenError, UnlinkError};
 use crate::identity::Kind;
 use crate::raw::header::Header;
@@ -105,7 +105,7 @@ fn unlink_inode(
         std::thread::sleep(Duration::from_millis(1));
     }
     let done = match inode_at(&path) {
-        Ok(found) if found == inode => match rustix::fs::unlink(&path) {
+        Ok(found) if found == inode => match sys::unlink(&path) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
@@ -147,5 +147,5 @@ pub(crate) fn is_forsaken(place: &Place, options: &SegmentOptions, kind: Kind) -
 /// Removes a name that is never used twice, so that nobody needs to look what it leads to; whether it was
 /// there, and is not any more.
 pub(crate) fn remove(place: &Place) -> bool {
-    rustix::fs::unlink(place.path()).is_ok()
+    sys::unlink(&place.path()).is_ok()
 }
