@@ -64,7 +64,7 @@ else
     chaos 10
     fuzz 20000
     calls some
-    crash 1
+    crash 0.5
     # Two at once find more than others where both are about one key.
     pairs 1 fetch_add compare_exchange map-insert map-replace map-remove
 fi

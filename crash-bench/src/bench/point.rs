@@ -48,8 +48,8 @@ impl Mode {
 pub(crate) struct Place {
     /// Of the instruction before which the victim is stopped.
     pub(crate) n: usize,
-    /// How many accesses the victim is over when it is killed later, or the rival when it is stopped. If they are
-    /// not that many, it comes to its end.
+    /// How many accesses, or system calls, the victim is over when it is killed later, or the rival when it is
+    /// stopped. If they are not that many, it comes to its end.
     pub(crate) m: usize,
 }
 
@@ -64,6 +64,18 @@ pub(crate) struct Point {
     pub(crate) mode: Mode,
     /// Which of the rivals is there, if one is.
     pub(crate) rival: usize,
+    /// Whether it is system calls that are counted.
+    pub(crate) by_calls: bool,
+}
+
+impl Point {
+    /// Has a process go on to the second instant: what it has passed, and whether it is at its end.
+    fn lead(&self, process: &mut Victim) -> Result<(usize, bool), Failure> {
+        match self.by_calls {
+            true => process.pass_calls(self.place.m),
+            false => process.pass(self.place.m),
+        }
+    }
 }
 
 /// An operation as it was recorded.
@@ -94,7 +106,7 @@ pub(crate) enum Played {
 #[derive(Debug)]
 pub(crate) struct Sight {
     pub(crate) seen: Seen,
-    /// How many accesses came before the second instant.
+    /// What was passed before the second instant.
     pub(crate) passed: usize,
     /// What is told of two operations; nothing if there was one, or if one of them gave up.
     pub(crate) outcome: String,
@@ -172,7 +184,7 @@ fn with_others(scenario: &dyn Scenario, victim: Victim, point: Point) -> Result<
     if let Some(mut victim) = stopped {
         let mut is_at_end = true;
         if point.mode == Mode::StallKill {
-            (passed, is_at_end) = victim.pass(point.place.m)?;
+            (passed, is_at_end) = point.lead(&mut victim)?;
         }
         if is_at_end {
             let account = victim.resume(PATIENCE)?;
@@ -206,7 +218,7 @@ fn with_rival(scenario: &mut dyn Scenario, victim: Victim, point: Point) -> Resu
     let names = scenario.rivals();
     let name = *names.get(point.rival).ok_or("no such rival")?;
     let mut rival = Victim::start_as(scenario, Some(name))?;
-    let (passed, _) = rival.pass(point.place.m)?;
+    let (passed, _) = point.lead(&mut rival)?;
     let first = victim.resume(PATIENCE)?.answer;
     let second = rival
         .resume(PATIENCE)

@@ -73,7 +73,7 @@ impl Servers {
     /// Has the operation recorded. Once only.
     pub(crate) fn record(&self) -> Result<Recording, Failure> {
         self.requests
-            .send(&bytes([RECORD, 0, 0, 0, 0, 0].into_iter()))?;
+            .send(&bytes([RECORD, 0, 0, 0, 0, 0, 0].into_iter()))?;
         let rivals = match self.receive()? {
             (_, Reply::Fine(sight)) => sight.outcome,
             (_, Reply::Finding(text)) => return Err(text.into()),
@@ -110,7 +110,8 @@ impl Servers {
         });
         let Position { pointer, stack } = point.position;
         let Place { n, m } = point.place;
-        let head = [n as u64, m as u64, pointer, stack, mode, point.rival as u64];
+        let rival = [point.rival as u64, u64::from(point.by_calls)];
+        let head = [n as u64, m as u64, pointer, stack, mode, rival[0], rival[1]];
         self.requests.send(&bytes(head.into_iter().chain(legs)))?;
         Ok(())
     }
@@ -211,7 +212,7 @@ impl Server {
         let mut words = words(request);
         let mut next = || words.next().ok_or("a short request");
         let [n, m, pointer, stack] = [next()?, next()?, next()?, next()?];
-        let [mode, rival] = [next()?, next()?];
+        let [mode, rival, by_calls] = [next()?, next()?, next()?];
         let mode = Mode::ALL.get(mode as usize).ok_or("no such mode")?;
         let point = Point {
             place: Place {
@@ -221,6 +222,7 @@ impl Server {
             position: Position { pointer, stack },
             mode: *mode,
             rival: rival as usize,
+            by_calls: by_calls != 0,
         };
         let route = words.map(|word| match word & STEPS {
             0 => Leg::RunTo(word),

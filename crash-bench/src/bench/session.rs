@@ -20,6 +20,9 @@ const ENOUGH: usize = 10;
 /// Points tried to learn how long one takes.
 const SAMPLE: usize = 40;
 
+/// More instructions than an operation has that begins no generation and creates nothing.
+const LONG: usize = 20_000;
+
 /// How often a victim that must come to its point is sent there.
 const ATTEMPTS: usize = 5;
 
@@ -41,6 +44,8 @@ pub(crate) struct Trial {
     mode: Mode,
     /// Which of the rivals is there, if one is.
     rival: usize,
+    /// Whether pairs are chosen among system calls.
+    by_calls: bool,
 }
 
 /// A scenario with its servers and its recorded path.
@@ -122,7 +127,11 @@ impl Session {
             Mode::Interleave => self.recording.rivals.len(),
             _ => 1,
         };
-        (0..rivals).map(move |rival| Trial { mode, rival })
+        (0..rivals).map(move |rival| Trial {
+            mode,
+            rival,
+            by_calls: false,
+        })
     }
 
     /// What it is called in the table.
@@ -161,7 +170,17 @@ impl Session {
                 }
             }
         }
-        if mode.has_pairs() {
+        if mode.has_pairs() && last > LONG {
+            // To step to one access after the other would take a second each; to the calls it does not.
+            let half = match density {
+                Density::Within(budget) => Density::Within(budget / 2),
+                every => every,
+            };
+            for by_calls in [true, false] {
+                row.lengths.clear();
+                self.try_pairs(Trial { by_calls, ..trial }, half, &mut row)?;
+            }
+        } else if mode.has_pairs() {
             self.try_pairs(trial, density, &mut row)?;
         } else {
             self.try_each(trial, density, &mut row)?;
@@ -193,7 +212,16 @@ impl Session {
     /// Tries pairs of instants. How many there are for the second one is seen when there is none: the process that
     /// would be stopped or killed there comes to its end.
     fn try_pairs(&self, trial: Trial, density: Density, row: &mut Row) -> Result<(), Failure> {
-        let firsts = &self.recording.accesses;
+        let Recording {
+            path,
+            calls,
+            accesses,
+            ..
+        } = &self.recording;
+        let mut firsts = accesses.clone();
+        if trial.by_calls {
+            firsts.retain(|&n| calls.contains(&path[n].pointer));
+        }
         let to_end = |i: usize| Place {
             n: firsts[i],
             m: NO_END,
@@ -221,7 +249,7 @@ impl Session {
 
         // Those of an instant that was not tried are as many as those of one near it.
         let mut pairs = Vec::new();
-        for &n in firsts {
+        for &n in &firsts {
             let before = row.lengths.range(..=n).next_back();
             let length = before.or_else(|| row.lengths.iter().next());
             let length = length.map_or(0, |(_, length)| *length);
@@ -295,6 +323,7 @@ impl Session {
             position,
             mode: trial.mode,
             rival: trial.rival,
+            by_calls: trial.by_calls,
         };
         self.servers.send(point, &self.routes.to(place.n))
     }
@@ -350,11 +379,16 @@ impl Session {
     /// Where the victim was stopped, and who came to what after it.
     fn instants(&self, Place { n, m }: Place, trial: Trial) -> String {
         let place = location(self.recording.path[n].pointer);
+        let passed = if trial.by_calls {
+            "system calls"
+        } else {
+            "accesses"
+        };
         let second = match trial.mode {
             Mode::Kill | Mode::Stall => String::new(),
             _ if m == NO_END => ", and at the end".into(),
-            Mode::StallKill => format!(", then after {m} accesses"),
-            Mode::Interleave => format!(", the rival after {m} accesses"),
+            Mode::StallKill => format!(", then after {m} {passed}"),
+            Mode::Interleave => format!(", the rival after {m} {passed}"),
         };
         format!("before instruction {n} ({place}){second}")
     }
