@@ -20,6 +20,9 @@ while read -r count edge; do
     grep -qF "| \`$name\` |" docs/DESIGN.md || { echo "edge $edge is not in docs/DESIGN.md"; exit 1; }
 done <<<"$edges"
 
+# The table of the planted bugs is the one that their patches tell.
+ci/mutate.sh --list | diff mutations/LIST.md - || { echo "ci/mutate.sh --list >mutations/LIST.md"; exit 1; }
+
 # The oldest compiler that Cargo.toml promises, for the library alone: tests and tools may need a newer one.
 oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 installed=$(rustup toolchain list 2>/dev/null | grep -oE "^${oldest//./\\.}(\.[0-9]+)?" | head -1) || true

@@ -2,7 +2,7 @@
 # Plants every bug of mutations/ in a copy of the tree: the check that its patch names must be green
 # before and red after.
 #   ci/mutate.sh [NAME...]
-#   ci/mutate.sh --list       the table of them
+#   ci/mutate.sh --list       the table of them, which is mutations/LIST.md
 # About three hours on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,11 +27,15 @@ check() { (cd "$tree" && eval "$1") >"$log" 2>&1; }
 
 header() { sed -n "s/^# $1: //p" "$patch"; }
 
+# In a table a bar would end the cell.
+cell() { header "$1" | sed 's/|/\\|/g'; }
+
 if [ "${1:-}" = --list ]; then
-    printf '| %s | %s | %s |\n' bug "what it breaks" "caught by" --- --- ---
+    printf '# The planted bugs\n\n%s\n\n' 'Made by `ci/mutate.sh --list`.'
+    printf '| %s | %s | %s | %s |\n' bug "what it breaks" "caught by" "which is part of" --- --- --- ---
     for patch in mutations/*.patch; do
         name=${patch#mutations/}
-        printf '| `%s` | %s | `%s` |\n' "${name%.patch}" "$(header bug)" "$(header red)"
+        printf '| `%s` | %s | `%s` | `%s` |\n' "${name%.patch}" "$(cell bug)" "$(cell red)" "$(cell check)"
     done
     exit
 fi
