@@ -5,6 +5,7 @@
 #   ci/mutate.sh --list       the table of them, which is mutations/LIST.md
 # About three hours on two cores.
 set -euo pipefail
+export LC_ALL=C
 cd "$(dirname "$0")/.."
 
 # One place for every copy: cargo takes the artifacts of another path for those of this one.

@@ -6,9 +6,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=$(rustc -vV | sed -n 's/^host: //p')
-source=$(rustc +nightly --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/Cargo.lock || true
-if [ ! -f "$source" ]; then
+library=$(rustc +nightly --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library || true
+if [ ! -f "$library/Cargo.lock" ]; then
     echo "SKIPPED: there is no source of the standard library (rustup component add --toolchain nightly rust-src)"
+    exit 0
+fi
+if ! cargo +nightly fetch --locked --quiet --manifest-path "$library/Cargo.toml"; then
+    echo "SKIPPED: the crates of the standard library cannot be had"
     exit 0
 fi
 

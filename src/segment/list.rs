@@ -79,14 +79,16 @@ pub(super) fn names_in(dir: &Path) -> io::Result<Vec<OsString>> {
     })
 }
 
-/// Makes a call as often as a signal interrupts it, where the standard library makes it only once.
+/// Makes a call again if a signal interrupts it, where the standard library makes it only once. Not for ever: signals
+/// may come faster than a whole directory can be read.
 fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
+    for _ in 0..1000 {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             done => return done,
         }
     }
+    call()
 }
 
 /// What stands at one path; `None` if that is no segment, or none that this process may read.

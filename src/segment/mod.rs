@@ -491,8 +491,12 @@ impl Segment {
                 source,
             }
         };
-        let is_here = self.backing.is_at(place).map_err(failed("stat"))?;
-        Ok(!is_here && !self.backing.has_lost().map_err(failed("fstat"))?)
+        match self.backing.is_at(place) {
+            Ok(true) => Ok(false),
+            Ok(false) => Ok(!self.backing.has_lost().map_err(failed("fstat"))?),
+            Err(_) if self.has_lost_its_name() => Ok(false),
+            Err(error) => Err(failed("stat")(error)),
+        }
     }
 
     /// Detaches, and tells whether taking the name away went well, if that was to be done.

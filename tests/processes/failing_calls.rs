@@ -499,7 +499,14 @@ impl Tracer<'_> {
             return None;
         }
         self.seen.hits += 1;
-        if !is_made {
+        // A signal that comes once comes too late: the name is given, or gone.
+        let number = call.number;
+        let is_name = matches!(
+            number,
+            libc::SYS_linkat | libc::SYS_unlink | libc::SYS_unlinkat
+        );
+        let is_late = is_name && fault.is_interruption() && fault.times == 1;
+        if !is_made && !is_late {
             regs.orig_rax = u64::MAX;
             ptrace::setregs(self.pid, regs).unwrap();
         }
@@ -571,7 +578,8 @@ impl Tracer<'_> {
                     self.wrong("it is not tried again");
                 }
                 // (That a lock is taken is an answer, and of the lock that nobody else asks for a strange one.)
-                let is_answer = fault.errno == libc::EAGAIN;
+                let is_lock = fault.call.number == libc::SYS_fcntl;
+                let is_answer = is_lock && fault.errno == libc::EAGAIN;
                 if !is_answer && BLAMES.iter().any(|&blame| self.seen.told.contains(blame)) {
                     self.wrong("it says that somebody has done something");
                 }

@@ -240,7 +240,7 @@ impl Storm {
         assert_eq!(dict.participants().unwrap(), [], "values need no identity");
     }
 
-    /// Whoever waits is woken, whatever the dead have left at the bell.
+    /// Whoever waits goes on, whatever the dead have left at the bell. (How soon is for other tests.)
     fn check_bell(&self) {
         let dict = &self.dict;
         let found = dict.load(SIGNAL);

@@ -12,8 +12,8 @@ use super::child::{Child, End};
 use super::random;
 use super::scenario::{Failure, Fate, Scene, Seen, ensure};
 
-/// CPU time that a check may take.
-const CPU: Duration = Duration::from_millis(200);
+/// CPU time that a check may take, or what is left of an operation.
+pub(crate) const CPU: Duration = Duration::from_millis(200);
 
 /// CPU seconds after which the kernel ends it: it is waiting for somebody in a loop.
 const SPINNING: u64 = 1;
@@ -78,7 +78,8 @@ pub(crate) fn ask_in_words(
     Ok((seen, words))
 }
 
-fn cpu_of_children() -> Result<Duration, Failure> {
+/// What all processes have taken that have ended here.
+pub(crate) fn cpu_of_children() -> Result<Duration, Failure> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let micros = (usage.user_time() + usage.system_time()).num_microseconds();
     Ok(Duration::from_micros(micros.try_into()?))

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use super::judge::{PATIENCE, ask, ask_in_words};
+use super::judge::{CPU, PATIENCE, ask, ask_in_words, cpu_of_children};
 use super::plan::Leg;
 use super::random;
-use super::scenario::{Failure, Fate, Make, NAME, Outcome, Scenario, Scene, Seen, ensure};
+use super::scenario::{Account, Failure, Fate, Make, NAME, Outcome, Scenario, Scene, Seen, ensure};
 use super::tracer::{Position, Victim};
 
 /// What is done at a point.
@@ -219,9 +219,8 @@ fn with_rival(scenario: &mut dyn Scenario, victim: Victim, point: Point) -> Resu
     let name = *names.get(point.rival).ok_or("no such rival")?;
     let mut rival = Victim::start_as(scenario, Some(name))?;
     let (passed, _) = point.lead(&mut rival)?;
-    let first = victim.resume(PATIENCE)?.answer;
-    let second = rival
-        .resume(PATIENCE)
+    let first = go_on(victim)?.answer;
+    let second = go_on(rival)
         .map_err(|error| format!("as the rival: {error}"))?
         .answer;
     let scene = Scene {
@@ -247,6 +246,15 @@ fn with_rival(scenario: &mut dyn Scenario, victim: Victim, point: Point) -> Resu
         passed,
         outcome,
     })
+}
+
+/// It comes to its end, and does not wait for a stopped one by asking again and again.
+fn go_on(process: Victim) -> Result<Account, Failure> {
+    let before = cpu_of_children()? + process.used()?;
+    let account = process.resume(PATIENCE)?;
+    let cpu = cpu_of_children()?.saturating_sub(before);
+    ensure!(cpu <= CPU, "it took {cpu:?} of CPU time to its end");
+    Ok(account)
 }
 
 /// Who looks later sees the same: it does not happen later, nor is it undone.

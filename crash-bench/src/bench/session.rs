@@ -18,7 +18,7 @@ use super::tracer::Position;
 const ENOUGH: usize = 10;
 
 /// Points tried to learn how long one takes.
-const SAMPLE: usize = 40;
+const SAMPLE: usize = 20;
 
 /// More instructions than an operation has that begins no generation and creates nothing.
 const LONG: usize = 20_000;
@@ -168,6 +168,10 @@ impl Session {
                     }
                     row.missed = 0;
                 }
+            }
+            if row.in_order.is_empty() {
+                row.findings
+                    .push("what one leaves after the other was not seen".into());
             }
         }
         if mode.has_pairs() && last > LONG {
@@ -330,13 +334,23 @@ impl Session {
 
     /// What two operations have left must be what one after the other leaves.
     fn compare(&self, place: Place, trial: Trial, sight: &Sight, row: &mut Row) {
-        if trial.mode != Mode::Interleave || sight.seen.busy {
+        if trial.mode != Mode::Interleave {
             return;
         }
         let Place { n, m } = place;
         let is_in_order = n == 0 && (m == 0 || m == NO_END) || n == row.instructions;
-        if is_in_order {
+        if sight.seen.busy {
+            if is_in_order {
+                row.findings
+                    .push("given up where nobody was in the way".into());
+            }
+        } else if is_in_order {
             row.in_order.insert(sight.outcome.clone());
+            // One for each order.
+            if row.in_order.len() > 2 {
+                row.findings
+                    .push(format!("not two orders: {:?}", row.in_order));
+            }
         } else if !row.in_order.contains(&sight.outcome) {
             row.findings.push(format!(
                 "{}: {}; one after the other: {:?}",

@@ -206,6 +206,8 @@ impl Victim {
                     ptrace::setregs(pid, registers)?;
                     return Ok((passed, true));
                 }
+                let begins = registers.rax as i64 == -i64::from(nix::libc::ENOSYS);
+                ensure!(begins || ends, "a call ended that had not begun");
             }
         }
         Err("the operation has no end".into())
@@ -263,6 +265,13 @@ impl Victim {
                 return Ok(());
             }
         }
+    }
+
+    /// How long it was on a processor until now.
+    pub(crate) fn used(&self) -> Result<Duration, Failure> {
+        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.child.pid()))?;
+        let nanos = text.split_whitespace().next().ok_or("no time")?.parse()?;
+        Ok(Duration::from_nanos(nanos))
     }
 
     /// Kills it where it is. When this returns, it is gone.

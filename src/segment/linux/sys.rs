@@ -47,13 +47,33 @@ pub(super) fn fallocate(fd: impl AsFd, start: u64, bytes: u64) -> Result<()> {
     retry_on_intr(|| fs::fallocate(&fd, FallocateFlags::empty(), start, bytes))
 }
 
-/// To what `source` leads to, if that is a symbolic link.
+/// To what `source` leads to, if that is a symbolic link. (An interrupted call may have given the name.)
 pub(super) fn link(source: &str, dir: BorrowedFd<'_>, name: &Path) -> Result<()> {
-    retry_on_intr(|| fs::linkat(CWD, source, dir, name, AtFlags::SYMLINK_FOLLOW))
+    let mut is_again = false;
+    loop {
+        match fs::linkat(CWD, source, dir, name, AtFlags::SYMLINK_FOLLOW) {
+            Err(Errno::INTR) => is_again = true,
+            Err(Errno::EXIST) if is_again => {
+                let file = retry_on_intr(|| fs::stat(source))?;
+                let there = stat_in(dir, name)?;
+                let is_it = (file.st_dev, file.st_ino) == (there.st_dev, there.st_ino);
+                return if is_it { Ok(()) } else { Err(Errno::EXIST) };
+            }
+            done => return done,
+        }
+    }
 }
 
+/// (An interrupted call may have taken the name away; or somebody else has, who is at the same.)
 pub(super) fn unlink(path: &Path) -> Result<()> {
-    retry_on_intr(|| fs::unlink(path))
+    let mut is_again = false;
+    loop {
+        match fs::unlink(path) {
+            Err(Errno::INTR) => is_again = true,
+            Err(Errno::NOENT) if is_again => return Ok(()),
+            done => return done,
+        }
+    }
 }
 
 /// `F_OFD_SETLK`.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::bench::scenario::Failure;
+use crate::bench::scenario::{Failure, ensure};
 
 /// The last incarnation of a participant.
 const LAST_INCARNATION: u64 = (1 << 28) - 1;
@@ -28,7 +28,10 @@ impl Words {
         Ok(u64::from_le_bytes(bytes))
     }
 
+    /// Every such word is 0 in a new segment.
     fn set(&self, offset: u64, word: u64) -> Result<(), Failure> {
+        let found = self.get(offset)?;
+        ensure!(found == 0, "at {offset} stands {found:#x}");
         Ok(self.0.write_all_at(&word.to_le_bytes(), offset)?)
     }
 }

@@ -179,4 +179,5 @@ pub(crate) const ALL: &[(&str, Make)] = &[
     ),
     ("stream-close-unlinks", streams_remove::close_unlinks),
     ("stream-gc", streams_create::gc),
+    ("stream-gc-outdated", streams_create::gc_outdated),
 ];

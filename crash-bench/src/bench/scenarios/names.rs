@@ -57,19 +57,21 @@ pub(super) fn outcome(
     answers: [Option<u64>; 2],
     replaces: bool,
 ) -> Result<Outcome, Failure> {
-    if answers.contains(&Some(BUSY)) {
-        return Ok(Outcome::Busy);
-    }
+    ensure!(answers != [Some(BUSY); 2], "both have given up");
     let found = place.find()?.map(|dict| {
         let pairs: Vec<_> = dict.iter().collect();
         (dict.capacity(), pairs)
     });
+    let is_busy = answers.contains(&Some(BUSY));
     let answers = if replaces { [None; 2] } else { answers };
     // And all can still have the name, and take it away.
     let options = place.options();
     options.create_or_replace(NAME)?.fetch_add(1, 1)?;
     options.unlink(NAME)?;
-    Ok(Outcome::Told(format!("{answers:?} {found:?}")))
+    Ok(match is_busy {
+        true => Outcome::Busy,
+        false => Outcome::Told(format!("{answers:?} {found:?}")),
+    })
 }
 
 /// Slots of a segment of that capacity.

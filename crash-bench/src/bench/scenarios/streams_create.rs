@@ -6,7 +6,7 @@ use forkmap::CreateError;
 
 use super::streams::{Dict, LONG, Made, Model, Site, entries, work};
 use super::streams_dead::{Death, die};
-use super::streams_names::{KEY, NOTHING, RIVALS, compete, is_at_once, outcome, unless_there};
+use super::streams_names::{KEY, NOTHING, RIVALS, compete, outcome, unless_there};
 use crate::bench::scenario::{Failure, Fate, NAME, Outcome, Scenario, Scene, Seen, ensure};
 
 /// Keys of the others.
@@ -205,7 +205,7 @@ impl Scenario for Creation {
     }
 
     fn outcome(&self, rival: &str, answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
-        outcome(&self.site, answers, is_at_once(rival))
+        outcome(&self.site, answers, rival != "create_or_replace")
     }
 }
 
@@ -282,5 +282,90 @@ impl Scenario for Forsaken {
 
     fn outcome(&self, rival: &str, answers: [Option<u64>; 2]) -> Result<Outcome, Failure> {
         outcome(&self.site, answers, rival == "gc")
+    }
+}
+
+/// A generation of a dictionary that is there, and that stayed when the next one began: the victim removes it.
+struct Outdated {
+    site: Site,
+    dict: Dict,
+    answer: Option<u64>,
+}
+
+/// Collecting where there is something that is needed beside what is not.
+pub(crate) fn gc_outdated(dir: &Path) -> Made {
+    let site = Site::new(dir, LONG);
+    let dict = site.create(&Model::accounts())?;
+    let files = site.files()?;
+    let first = dir.join(files.last().ok_or("no generation")?);
+    let kept = dir.join("kept");
+    std::fs::hard_link(&first, &kept)?;
+    dict.dump()?;
+    std::fs::rename(kept, first)?;
+    let answer = None;
+    Ok(Box::new(Outdated { site, dict, answer }))
+}
+
+impl Scenario for Outdated {
+    fn enter(&mut self) -> Result<(), Failure> {
+        self.dict.get(&0)?;
+        Ok(())
+    }
+
+    fn op(&mut self) -> Result<(), Failure> {
+        self.answer = Some(self.site.gc()? as u64);
+        Ok(())
+    }
+
+    fn answer(&self) -> Option<u64> {
+        self.answer
+    }
+
+    fn peer(&self, _: Scene) -> Result<Seen, Failure> {
+        let left = self.site.files()?.len();
+        ensure!((2..=3).contains(&left), "{left} files");
+        let mut model = Model::accounts();
+        work(&self.dict, &mut model, PEER)?;
+        // From one that the victim may have taken for the current one to later ones.
+        self.dict.dump()?;
+        self.dict.dump()?;
+        model.is_in(&self.dict)?;
+        model.is_in(&self.site.open()?)?;
+        Ok(Seen::done(left == 2))
+    }
+
+    fn newcomer(&self, scene: Scene) -> Result<Seen, Failure> {
+        let mut model = Model::accounts();
+        model.work(PEER);
+        work(&self.site.open()?, &mut model, NEWCOMER)?;
+        self.site.gc()?;
+        self.site.is_tidy(0)?;
+        Ok(scene.seen)
+    }
+
+    fn finish(&self, scene: Scene) -> Result<Seen, Failure> {
+        if let Some(answer) = scene.answer {
+            ensure!(answer <= 1, "{answer} files");
+        }
+        let mut expected = Model::accounts();
+        expected.work(PEER);
+        expected.work(NEWCOMER);
+        self.site
+            .is_whole(&[&self.dict, &self.site.open()?], &expected)?;
+        Ok(Seen::NOTHING)
+    }
+
+    fn rivals(&self) -> &'static [&'static str] {
+        RIVALS
+    }
+
+    fn compete(&mut self, name: &str) -> Result<(), Failure> {
+        self.answer = Some(compete(&self.site, name)?);
+        Ok(())
+    }
+
+    fn outcome(&self, _: &str, _: [Option<u64>; 2]) -> Result<Outcome, Failure> {
+        // Who of them has removed it is all the same.
+        outcome(&self.site, [None; 2], true)
     }
 }

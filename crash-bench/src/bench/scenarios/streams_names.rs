@@ -3,7 +3,7 @@
 use forkmap::{CreateError, ReplaceError, StreamError, UnlinkError};
 
 use super::streams::{Dict, Site, entries};
-use crate::bench::scenario::{Failure, NAME, Outcome};
+use crate::bench::scenario::{Failure, NAME, Outcome, ensure};
 
 /// A key of theirs, and the length of their logs.
 pub(super) const KEY: u64 = 5;
@@ -75,9 +75,8 @@ pub(super) fn outcome(
     answers: [Option<u64>; 2],
     at_once: bool,
 ) -> Result<Outcome, Failure> {
-    if answers.contains(&Some(BUSY)) {
-        return Ok(Outcome::Busy);
-    }
+    ensure!(answers != [Some(BUSY); 2], "both have given up");
+    let is_busy = answers.contains(&Some(BUSY));
     let answers = if at_once { answers } else { [None; 2] };
     let found = match site.find()? {
         None => {
@@ -91,10 +90,13 @@ pub(super) fn outcome(
             Some((dict.status()?.log_bytes, entries.0))
         }
     };
-    Ok(Outcome::Told(format!("{answers:?} {found:?}")))
+    Ok(match is_busy {
+        true => Outcome::Busy,
+        false => Outcome::Told(format!("{answers:?} {found:?}")),
+    })
 }
 
-/// Whether a rival does what it does at one instant.
+/// Whether a rival does what it does at one instant, if the name may be taken away before the end of that.
 pub(super) fn is_at_once(rival: &str) -> bool {
     !["create_or_replace", "change", "dump"].contains(&rival)
 }
