@@ -18,7 +18,16 @@ const ENOUGH: u64 = 1200;
 /// The answer of one who has given up because another one was in its way.
 pub(super) const BUSY: u64 = 99;
 
-/// What a rival does about the name, as a number: how that went. A segment that it makes is for so many keys.
+/// What rivals do about a name.
+pub(super) const RIVALS: &[&str] = &[
+    "create",
+    "open_or_create",
+    "create_or_replace",
+    "open",
+    "unlink",
+];
+
+/// One of those, as a number: how that went. A segment that it makes is for so many keys.
 pub(super) fn compete(place: &Place, name: &str, capacity: u64) -> Result<u64, Failure> {
     let mut options = place.options();
     options.capacity(capacity);
@@ -169,13 +178,7 @@ impl Scenario for Creation {
     }
 
     fn rivals(&self) -> &'static [&'static str] {
-        &[
-            "create",
-            "open_or_create",
-            "create_or_replace",
-            "open",
-            "unlink",
-        ]
+        RIVALS
     }
 
     fn compete(&mut self, name: &str) -> Result<(), Failure> {
@@ -241,13 +244,7 @@ impl Scenario for Opening {
     }
 
     fn rivals(&self) -> &'static [&'static str] {
-        &[
-            "create",
-            "open_or_create",
-            "create_or_replace",
-            "open",
-            "unlink",
-        ]
+        RIVALS
     }
 
     fn compete(&mut self, name: &str) -> Result<(), Failure> {

@@ -191,13 +191,7 @@ impl Scenario for Removal {
     }
 
     fn rivals(&self) -> &'static [&'static str] {
-        &[
-            "create",
-            "open_or_create",
-            "create_or_replace",
-            "open",
-            "unlink",
-        ]
+        names::RIVALS
     }
 
     fn enter_as_rival(&mut self) -> Result<(), Failure> {
