@@ -11,7 +11,6 @@ use super::random;
 use super::scenario::{Failure, Make};
 use super::scenarios::ALL;
 use super::session::{Density, Row, Session};
-use super::short_meminfo;
 
 const HELP: &str = "\
 Kills (and stops) a process before every instruction of an operation of forkmap.
@@ -122,10 +121,6 @@ fn run(options: &Options) -> Result<bool, Failure> {
     // The keys of hash maps are drawn once a process and inherited by forks: now, so that all that
     // follows has the same ones.
     let _ = std::hash::RandomState::new();
-    if let Err(error) = short_meminfo::mount_here() {
-        // Not as the first word: ci/mutate.sh takes that as "nothing was tried".
-        println!("short /proc/meminfo: SKIPPED ({error}), `create` and its like take longer");
-    }
     random::check()?;
     let base = tempfile::Builder::new()
         .prefix("forkmap-crash-bench-")

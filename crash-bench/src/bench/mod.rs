@@ -9,7 +9,6 @@
 //! tracer   judge      ptrace; a check with limits on CPU time, time asleep and patience
 //! access              which memory an instruction accesses
 //! scenario plan child what a scenario is; how to get to an instruction fast; forked children
-//! short_meminfo       fewer instructions where a segment is created
 //! random              the same random numbers each time
 //! ```
 //!
@@ -41,5 +40,4 @@ mod scenario;
 mod scenarios;
 mod server;
 mod session;
-mod short_meminfo;
 mod tracer;

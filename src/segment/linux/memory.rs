@@ -4,8 +4,6 @@ use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use procfs::Current;
-
 use super::sys;
 use crate::error::CreateError;
 
@@ -24,9 +22,10 @@ pub(super) fn backs(fd: BorrowedFd<'_>) -> bool {
 /// refuse.
 pub(super) fn check(need: u64) -> Result<(), CreateError> {
     let machine = || {
-        let info = procfs::Meminfo::current().ok()?;
+        let info = fs::read_to_string("/proc/meminfo").ok()?;
+        let kib = number(&info, "MemAvailable:")?.saturating_add(number(&info, "SwapFree:")?);
         Some((
-            info.mem_available? + info.swap_free,
+            kib.saturating_mul(1024),
             "the memory of this machine".to_owned(),
         ))
     };
@@ -48,12 +47,11 @@ pub(super) fn check(need: u64) -> Result<(), CreateError> {
 
 /// The control groups around this process, from the innermost on.
 fn own_groups() -> Vec<PathBuf> {
-    let own = || {
-        let groups = procfs::process::Process::myself().ok()?.cgroups().ok()?;
-        groups.0.into_iter().find(|group| group.hierarchy == 0)
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let Some(own) = groups.lines().find_map(|line| line.strip_prefix("0::/")) else {
+        return Vec::new();
     };
-    let Some(own) = own() else { return Vec::new() };
-    let own = Path::new(CGROUPS).join(own.pathname.trim_start_matches('/'));
+    let own = Path::new(CGROUPS).join(own);
     own.ancestors()
         .take_while(|dir| dir.starts_with(CGROUPS))
         .map(Path::to_path_buf)
@@ -64,14 +62,22 @@ fn own_groups() -> Vec<PathBuf> {
 /// `None` if it has no limit ("max").
 fn room(group: &Path) -> Option<u64> {
     let read = |file| fs::read_to_string(group.join(file)).ok();
-    let number = |file| read(file)?.trim().parse::<u64>().ok();
-    let (limit, used) = (number("memory.max")?, number("memory.current")?);
+    let (limit, used) = (
+        number(&read("memory.max")?, "")?,
+        number(&read("memory.current")?, "")?,
+    );
     let stat = read("memory.stat").unwrap_or_default();
-    let reclaimable = ["inactive_file", "active_file", "slab_reclaimable"];
-    let fields = stat.lines().filter_map(|line| line.split_once(' '));
-    let fields = fields.filter(|(name, _)| reclaimable.contains(name));
-    let reclaimable: u64 = fields.filter_map(|(_, n)| n.parse::<u64>().ok()).sum();
-    Some(limit.saturating_sub(used.saturating_sub(reclaimable)))
+    let reclaimable = ["inactive_file ", "active_file ", "slab_reclaimable "];
+    let used = reclaimable.iter().fold(used, |used, name| {
+        used.saturating_sub(number(&stat, name).unwrap_or(0))
+    });
+    Some(limit.saturating_sub(used))
+}
+
+/// The number in that line of a table of the kernel that begins with `name`.
+fn number(table: &str, name: &str) -> Option<u64> {
+    let rest = table.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_ascii_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -95,6 +101,15 @@ mod tests {
         assert_eq!(room(group.path()), Some(650));
         put("memory.current", "2000\n");
         assert_eq!(room(group.path()), Some(0));
+    }
+
+    #[test]
+    fn a_number_is_that_of_the_whole_name() {
+        let table = "MemTotal:  5 kB\nMemAvailable:\t 18446744073709551615 kB\nMem 7\n";
+        assert_eq!(number(table, "MemAvailable:"), Some(u64::MAX));
+        assert_eq!(number(table, "Mem "), Some(7));
+        assert_eq!(number(table, "SwapFree:"), None);
+        assert_eq!(number("max\n", ""), None);
     }
 
     #[test]
