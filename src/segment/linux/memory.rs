@@ -21,41 +21,37 @@ pub(super) fn backs(fd: BorrowedFd<'_>) -> bool {
 /// Refuses more than can be had before the kernel starts killing. What cannot be told is no reason to
 /// refuse.
 pub(super) fn check(need: u64) -> Result<(), CreateError> {
-    let machine = || {
-        let info = fs::read_to_string("/proc/meminfo").ok()?;
-        let kib = number(&info, "MemAvailable:")?.saturating_add(number(&info, "SwapFree:")?);
-        Some((
-            kib.saturating_mul(1024),
-            "the memory of this machine".to_owned(),
-        ))
-    };
-    let groups = own_groups().into_iter().filter_map(|group| {
-        Some((
-            room(&group)?,
-            format!("the memory of the control group {}", group.display()),
-        ))
-    });
-    match machine().into_iter().chain(groups).min() {
-        Some((free, place)) if free < need => Err(CreateError::NoSpace {
+    let own = own_group();
+    // From the innermost on.
+    let groups = own.iter().flat_map(|own| own.ancestors());
+    let groups = groups.take_while(|dir| dir.starts_with(CGROUPS));
+    let groups = groups.filter_map(|group| Some((room(group)?, Some(group))));
+    let machine = free_here().map(|free| (free, None));
+    match machine.into_iter().chain(groups).min() {
+        Some((free, group)) if free < need => Err(CreateError::NoSpace {
             need,
             free: Some(free),
-            place,
+            place: match group {
+                None => "the memory of this machine".to_owned(),
+                Some(group) => format!("the memory of the control group {}", group.display()),
+            },
         }),
         _ => Ok(()),
     }
 }
 
-/// The control groups around this process, from the innermost on.
-fn own_groups() -> Vec<PathBuf> {
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let Some(own) = groups.lines().find_map(|line| line.strip_prefix("0::/")) else {
-        return Vec::new();
-    };
-    let own = Path::new(CGROUPS).join(own);
-    own.ancestors()
-        .take_while(|dir| dir.starts_with(CGROUPS))
-        .map(Path::to_path_buf)
-        .collect()
+/// What is left on this machine, counting what can be reclaimed or swapped out.
+fn free_here() -> Option<u64> {
+    let info = fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = number(&info, "MemAvailable:")?.saturating_add(number(&info, "SwapFree:")?);
+    Some(kib.saturating_mul(1024))
+}
+
+/// The innermost control group around this process.
+fn own_group() -> Option<PathBuf> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(Path::new(CGROUPS).join(own))
 }
 
 /// What is left in a group: its limit, less what it uses, but what can be reclaimed is not used.
