@@ -17,11 +17,16 @@ if ! cargo +nightly fetch --locked --quiet --manifest-path "$library/Cargo.toml"
 fi
 
 [ $# -gt 0 ] || set -- thread address
-for sanitizer; do
-    echo "--- $sanitizer"
+sanitized() {
     # Optimized, since they are slow, but with all checks.
     CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true RUSTFLAGS="-Zsanitizer=$sanitizer" \
         CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/$sanitizer" \
-        cargo +nightly test --release --quiet -Zbuild-std --target "$target" \
-        --lib --test dict --test segment --test corrupt --test map --test stream
+        cargo +nightly test --release --quiet -Zbuild-std --target "$target" "$@"
+}
+# A destructor that panics leaves memory behind, as in std; and one test leaks a dictionary to have it for ever.
+leaky=(a_panic_on_any_level_tears_nothing a_destructor_that_comes_back_waits_for_nobody)
+for sanitizer; do
+    echo "--- $sanitizer"
+    sanitized --lib --test dict --test segment --test corrupt --test map --test stream -- "${leaky[@]/#/--skip=}"
+    ASAN_OPTIONS=detect_leaks=0 sanitized --test stream -- "${leaky[@]}"
 done

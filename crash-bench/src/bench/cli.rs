@@ -22,8 +22,8 @@ forkmap-crash-bench [OPTION...] [SCENARIO...]
     --stallkill       stop, let the others work, resume, and kill on the way
     --interleave      stop, let a rival do something and stop it on the way, resume both: a row
                       for each thing that a rival may do
-    --every K         only each K-th instruction, and those around system calls; or each K-th
-                      pair of instants, where there are two to choose
+    --every K         only each K-th instruction, and those before accesses to what is shared; or
+                      each K-th pair of instants, where there are two to choose
     --budget SECONDS  choose K so that a scenario takes about this long
     --jobs N          processes at work (default: the number of processors)
     --list            list the scenarios
@@ -131,11 +131,12 @@ fn run(options: &Options) -> Result<bool, Failure> {
         "release"
     };
     println!(
-        "{:<26} {:<22} {:<7} {:>12} {:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8}",
+        "{:<26} {:<22} {:<7} {:>12} {:>8} {:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8}",
         "scenario",
         "mode",
         "build",
         "instructions",
+        "accesses",
         "effect at",
         "points",
         "every",
@@ -166,8 +167,9 @@ fn run(options: &Options) -> Result<bool, Failure> {
 fn print_row(name: &str, mode: &str, build: &str, row: &Row) -> Result<(), Failure> {
     let effect = row.effect.map_or("-".to_owned(), |n| n.to_string());
     println!(
-        "{name:<26} {mode:<22} {build:<7} {:>12} {effect:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8.1}",
+        "{name:<26} {mode:<22} {build:<7} {:>12} {:>8} {effect:>9} {:>7} {:>7} {:>6} {:>9} {:>8} {:>8.1}",
         row.instructions,
+        row.accesses,
         row.points,
         row.every,
         row.missed,

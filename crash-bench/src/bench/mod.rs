@@ -26,6 +26,13 @@
 //! and instructions that read or write memory which others have mapped, too. All other instants are like
 //! the next one of those.
 //!
+//! **Pairs that are alike.** Where a rival is stopped and the victim goes on to its end, both are stepped, and their
+//! accesses compared: two *commute* if they are about different bytes, or if neither writes. (A system call commutes
+//! with nothing.) If the next access of the rival commutes with all that the victim has done meanwhile, it makes no
+//! difference which comes first: the pair with the rival stopped after it leads to the same, and is left out. This is
+//! partial-order reduction, as in Flanagan and Godefroid, "Dynamic partial-order reduction for model checking
+//! software" (2005), with one turn taken by each.
+//!
 //! **Rivals.** What two operations must have come to is not computed but seen: both are done one after the other
 //! first, in either order, and any other pair of instants must lead to what one of the orders has led to.
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
+use super::access::Access;
 use super::judge::{CPU, PATIENCE, ask, ask_in_words, cpu_of_children};
 use super::plan::Leg;
 use super::random;
@@ -43,6 +44,9 @@ impl Mode {
     }
 }
 
+/// More accesses than there are.
+pub(crate) const NO_END: usize = usize::MAX;
+
 /// Numbers of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
@@ -66,16 +70,6 @@ pub(crate) struct Point {
     pub(crate) rival: usize,
     /// Whether it is system calls that are counted.
     pub(crate) by_calls: bool,
-}
-
-impl Point {
-    /// Has a process go on to the second instant: what it has passed, and whether it is at its end.
-    fn lead(&self, process: &mut Victim) -> Result<(usize, bool), Failure> {
-        match self.by_calls {
-            true => process.pass_calls(self.place.m),
-            false => process.pass(self.place.m),
-        }
-    }
 }
 
 /// An operation as it was recorded.
@@ -108,6 +102,9 @@ pub(crate) struct Sight {
     pub(crate) seen: Seen,
     /// What was passed before the second instant.
     pub(crate) passed: usize,
+    /// After how many accesses the rival is to be stopped next, with the victim at the same place: fewer would lead
+    /// to the same.
+    pub(crate) next: Option<usize>,
     /// What is told of two operations; nothing if there was one, or if one of them gave up.
     pub(crate) outcome: String,
 }
@@ -184,7 +181,13 @@ fn with_others(scenario: &dyn Scenario, victim: Victim, point: Point) -> Result<
     if let Some(mut victim) = stopped {
         let mut is_at_end = true;
         if point.mode == Mode::StallKill {
-            (passed, is_at_end) = point.lead(&mut victim)?;
+            (passed, is_at_end) = match point.by_calls {
+                true => victim.pass_calls(point.place.m)?,
+                false => {
+                    let (accesses, is_at_end) = victim.pass(point.place.m)?;
+                    (accesses.len(), is_at_end)
+                }
+            };
         }
         if is_at_end {
             let account = victim.resume(PATIENCE)?;
@@ -209,16 +212,29 @@ fn with_others(scenario: &dyn Scenario, victim: Victim, point: Point) -> Result<
     Ok(Sight {
         seen,
         passed,
+        next: None,
         outcome: String::new(),
     })
 }
 
 /// A rival comes, and is stopped after so many accesses; then the victim goes on to its end, and then the rival.
-fn with_rival(scenario: &mut dyn Scenario, victim: Victim, point: Point) -> Result<Sight, Failure> {
+fn with_rival(
+    scenario: &mut dyn Scenario,
+    mut victim: Victim,
+    point: Point,
+) -> Result<Sight, Failure> {
     let names = scenario.rivals();
     let name = *names.get(point.rival).ok_or("no such rival")?;
     let mut rival = Victim::start_as(scenario, Some(name))?;
-    let (passed, _) = point.lead(&mut rival)?;
+    let m = point.place.m;
+    let (passed, next) = if point.by_calls {
+        (rival.pass_calls(m)?.0, None)
+    } else {
+        let (before, _) = rival.pass(m)?;
+        let (meanwhile, _) = victim.pass(NO_END)?;
+        let (after, _) = rival.pass(NO_END)?;
+        (before.len(), next(m, &meanwhile, &after))
+    };
     let first = go_on(victim)?.answer;
     let second = go_on(rival)
         .map_err(|error| format!("as the rival: {error}"))?
@@ -244,8 +260,17 @@ fn with_rival(scenario: &mut dyn Scenario, victim: Victim, point: Point) -> Resu
     Ok(Sight {
         seen,
         passed,
+        next,
         outcome,
     })
+}
+
+/// The victim has gone on to its end between two accesses of the rival. As long as what the rival does afterwards
+/// commutes with that, it may as well come before it: to stop the rival later makes a difference only after what does
+/// not commute.
+fn next(m: usize, meanwhile: &[Access], after: &[Access]) -> Option<usize> {
+    let conflicts = |access: &Access| meanwhile.iter().any(|it| !it.commutes_with(access));
+    Some(m + after.iter().position(conflicts)? + 1)
 }
 
 /// It comes to its end, and does not wait for a stopped one by asking again and again.

@@ -6,11 +6,13 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 
 use super::child::{Child, End};
 use super::plan::Leg;
-use super::point::{Mode, Place, Played, Point, Recording, Sight, play, tidy};
+use super::point::{Mode, NO_END, Place, Played, Point, Recording, Sight, play, tidy};
 use super::random;
 use super::scenario::{Failure, Make, Seen};
 use super::tracer::{Position, Victim};
@@ -120,16 +122,15 @@ impl Servers {
     pub(crate) fn receive(&self) -> Result<(Place, Reply), Failure> {
         let mut buffer = vec![0; LONGEST];
         let length = self.replies.recv(&mut buffer)?;
-        let (head, reply) = buffer[..length].split_at_checked(24).ok_or("no reply")?;
+        let (head, reply) = buffer[..length].split_at_checked(32).ok_or("no reply")?;
         let mut head = words(head).map(|word| word as usize);
         let mut next = || head.next().ok_or("a short reply");
-        let (place, passed) = (
-            Place {
-                n: next()?,
-                m: next()?,
-            },
-            next()?,
-        );
+        let place = Place {
+            n: next()?,
+            m: next()?,
+        };
+        let passed = next()?;
+        let next = Some(next()?).filter(|m| *m != NO_END);
         let text = || String::from_utf8_lossy(&reply[1..]).into_owned();
         let reply = match reply.first() {
             Some(b'+') => {
@@ -138,6 +139,7 @@ impl Servers {
                 Reply::Fine(Sight {
                     seen: Seen::from_word(seen).ok_or("no report")?,
                     passed,
+                    next,
                     outcome: outcome.into(),
                 })
             }
@@ -190,6 +192,7 @@ impl Server {
         // Names of one length, for paths of one length.
         let dir = base.join(format!("{index:04}"));
         fs::create_dir(&dir)?;
+        stay(index)?;
         let mut buffer = [0; LONGEST];
         loop {
             let length = self.inbox.recv(&mut buffer)?;
@@ -204,7 +207,7 @@ impl Server {
             };
             let mut numbers = words(request);
             let mut next = || numbers.next().unwrap_or(RECORD);
-            self.reply([next(), next(), 0], b'!', &problem)?;
+            self.reply([next(), next(), 0], None, b'!', &problem)?;
         }
     }
 
@@ -236,18 +239,20 @@ impl Server {
                     .map(|name| format!("{name},"))
                     .collect();
                 self.write(recording)?;
-                self.reply_fine(n, m, Seen::NOTHING, 0, &rivals)
+                let sight = Sight {
+                    seen: Seen::NOTHING,
+                    passed: 0,
+                    next: None,
+                    outcome: rivals,
+                };
+                self.reply_fine(n, m, &sight)
             }
-            Ok(Played::Seen(Sight {
-                seen,
-                passed,
-                outcome,
-            })) => self.reply_fine(n, m, seen, passed, &outcome),
-            Ok(Played::Missed) => self.reply([n, m, 0], b'?', ""),
+            Ok(Played::Seen(sight)) => self.reply_fine(n, m, &sight),
+            Ok(Played::Missed) => self.reply([n, m, 0], None, b'?', ""),
             Err(error) => {
                 // The next point must not be blamed for what this one has left.
                 tidy(dir)?;
-                self.reply([n, m, 0], b'!', &error.to_string())
+                self.reply([n, m, 0], None, b'!', &error.to_string())
             }
         }
     }
@@ -267,23 +272,37 @@ impl Server {
         Ok(())
     }
 
-    fn reply_fine(
-        &self,
-        n: u64,
-        m: u64,
-        seen: Seen,
-        passed: usize,
-        words: &str,
-    ) -> Result<(), Failure> {
-        let text = format!("{} {words}", seen.to_word());
-        self.reply([n, m, passed as u64], b'+', &text)
+    fn reply_fine(&self, n: u64, m: u64, sight: &Sight) -> Result<(), Failure> {
+        let text = format!("{} {}", sight.seen.to_word(), sight.outcome);
+        self.reply([n, m, sight.passed as u64], sight.next, b'+', &text)
     }
 
-    fn reply(&self, head: [u64; 3], tag: u8, text: &str) -> Result<(), Failure> {
-        let message = [&bytes(head.into_iter())[..], &[tag], text.as_bytes()].concat();
+    fn reply(
+        &self,
+        head: [u64; 3],
+        next: Option<usize>,
+        tag: u8,
+        text: &str,
+    ) -> Result<(), Failure> {
+        // (A rival that never stops is never the next one.)
+        let next = next.unwrap_or(NO_END) as u64;
+        let head = bytes(head.into_iter().chain([next]));
+        let message = [&head[..], &[tag], text.as_bytes()].concat();
         self.outbox.send(&message)?;
         Ok(())
     }
+}
+
+/// Has this process, and all that it forks, stay on one processor. A step of a process under ptrace takes half as long
+/// if its tracer is there, too.
+fn stay(index: usize) -> Result<(), Failure> {
+    let here = Pid::from_raw(0);
+    let all = sched_getaffinity(here)?;
+    let mut usable = (0..CpuSet::count()).filter(|n| all.is_set(*n).unwrap_or(false));
+    let count = usable.clone().count().max(1);
+    let mut one = CpuSet::new();
+    one.set(usable.nth(index % count).ok_or("no processor")?)?;
+    Ok(sched_setaffinity(here, &one)?)
 }
 
 fn bytes(words: impl Iterator<Item = u64>) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! One scenario in one mode: which points are tried, and what came of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::plan::{Routes, shuffled, spread};
-use super::point::{Mode, Place, Point, Recording, Sight};
+use super::point::{Mode, NO_END, Place, Point, Recording, Sight};
 use super::scenario::{Failure, Make, Seen};
 use super::server::{Reply, Servers};
-use super::tracer::Position;
 
 /// So many findings in one mode are enough: the rest of its points is not tried.
 const ENOUGH: usize = 10;
@@ -25,9 +24,6 @@ const LONG: usize = 20_000;
 
 /// How often a victim that must come to its point is sent there.
 const ATTEMPTS: usize = 5;
-
-/// More accesses than there are.
-const NO_END: usize = usize::MAX;
 
 /// How often to try each point.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +59,9 @@ pub(crate) struct Session {
 pub(crate) struct Row {
     /// Instructions of the operation.
     pub(crate) instructions: usize,
-    /// Each how many-th was tried.
+    /// How many of them are accesses.
+    pub(crate) accesses: usize,
+    /// Each how many-th was tried; of pairs, with each how many-th access of the victim.
     pub(crate) every: usize,
     /// Points tried; pairs, if there are two instants to choose.
     pub(crate) points: usize,
@@ -155,10 +153,16 @@ impl Session {
         let last = self.recording.path.len() - 1;
         let mut row = Row {
             instructions: last,
+            accesses: self.recording.accesses.len(),
             ..Row::default()
         };
         if mode == Mode::Interleave {
-            // The victim first, gone or not when the rival comes, and the rival first.
+            // The victim first, gone or not when the rival comes, and the rival first. (To where there is no second
+            // instant, it is faster by calls.)
+            let trial = Trial {
+                by_calls: true,
+                ..trial
+            };
             for (n, m) in [(0, 0), (last, NO_END), (0, NO_END)] {
                 // A victim may take another path by chance; not always.
                 for _ in 0..ATTEMPTS {
@@ -174,20 +178,16 @@ impl Session {
                     .push("what one leaves after the other was not seen".into());
             }
         }
-        if mode.has_pairs() && last > LONG {
+        match density {
+            _ if !mode.has_pairs() => self.try_each(trial, density, &mut row)?,
             // To step to one access after the other would take a second each; to the calls it does not.
-            let half = match density {
-                Density::Within(budget) => Density::Within(budget / 2),
-                every => every,
-            };
-            for by_calls in [true, false] {
-                row.lengths.clear();
-                self.try_pairs(Trial { by_calls, ..trial }, half, &mut row)?;
+            Density::Within(budget) if last > LONG => {
+                for by_calls in [true, false] {
+                    let half = Density::Within(budget / 2);
+                    self.try_pairs(Trial { by_calls, ..trial }, half, &mut row)?;
+                }
             }
-        } else if mode.has_pairs() {
-            self.try_pairs(trial, density, &mut row)?;
-        } else {
-            self.try_each(trial, density, &mut row)?;
+            _ => self.try_pairs(trial, density, &mut row)?,
         }
         if row.missed == 0 {
             row.check_order(last);
@@ -213,9 +213,44 @@ impl Session {
         Ok(())
     }
 
-    /// Tries pairs of instants. How many there are for the second one is seen when there is none: the process that
-    /// would be stopped or killed there comes to its end.
     fn try_pairs(&self, trial: Trial, density: Density, row: &mut Row) -> Result<(), Failure> {
+        match trial.mode == Mode::Interleave && !trial.by_calls {
+            true => self.try_each_first(trial, density, row),
+            false => self.try_any(trial, density, row),
+        }
+    }
+
+    /// Tries instants for the victim, and with each all for the rival that could lead elsewhere.
+    fn try_each_first(&self, trial: Trial, density: Density, row: &mut Row) -> Result<(), Failure> {
+        let accesses = &self.recording.accesses;
+        let (every, budget) = match density {
+            Density::Every(every) => (every, Duration::MAX),
+            Density::Within(budget) => (1, budget),
+        };
+        let firsts = shuffled(spread(accesses.len(), every).collect());
+        let (mut tried, mut time) = (0, Duration::ZERO);
+        for few in firsts.chunks(4 * self.jobs) {
+            let few: Vec<_> = few
+                .iter()
+                .map(|&i| Place {
+                    n: accesses[i],
+                    m: 0,
+                })
+                .collect();
+            time += self.try_points(&few, trial, row)?;
+            tried += few.len();
+            if time > budget {
+                break;
+            }
+        }
+        row.every = row.every.max(accesses.len().div_ceil(tried.max(1)));
+        Ok(())
+    }
+
+    /// Tries any pairs of instants. How many there are for the second one is seen when there is none: the process that
+    /// would be stopped or killed there comes to its end.
+    fn try_any(&self, trial: Trial, density: Density, row: &mut Row) -> Result<(), Failure> {
+        row.lengths.clear();
         let Recording {
             path,
             calls,
@@ -259,23 +294,22 @@ impl Session {
             let length = length.map_or(0, |(_, length)| *length);
             pairs.extend((0..length).map(|m| Place { n, m }));
         }
-        row.every = match density {
+        let every = match density {
             Density::Every(every) => every,
             Density::Within(budget) => stride(time, whole, pairs.len(), budget),
         };
-        let chosen = spread(pairs.len(), row.every).map(|i| pairs[i]);
+        row.every = row.every.max(every);
+        let chosen = spread(pairs.len(), every).map(|i| pairs[i]);
         self.try_points(&chosen.collect::<Vec<_>>(), trial, row)?;
         Ok(())
     }
 
-    /// Each K-th instruction, the two ends, and those before and after each system call.
+    /// Each K-th instruction, the end, and those before each access.
     fn points(&self, every: usize) -> Vec<usize> {
-        let Recording { path, calls, .. } = &self.recording;
-        let is_call = |(_, at): &(usize, &Position)| calls.contains(&at.pointer);
-        let calls = path.iter().enumerate().filter(is_call);
-        let mut points: BTreeSet<_> = calls.flat_map(|(i, _)| [i, i + 1]).collect();
-        points.extend((0..path.len()).step_by(every));
-        points.insert(path.len() - 1);
+        let Recording { path, accesses, .. } = &self.recording;
+        let last = path.len() - 1;
+        let mut points: BTreeSet<_> = accesses.iter().copied().chain([last]).collect();
+        points.extend((0..last).step_by(every));
         points.into_iter().collect()
     }
 
@@ -291,13 +325,15 @@ impl Session {
         bar.set_style(ProgressStyle::with_template(
             "{msg} {wide_bar} {pos}/{len} {eta}",
         )?);
-        let mut waiting = points.iter().copied();
+        let mut waiting: VecDeque<_> = points.iter().copied().collect();
         // Numbers of the point, and whether it was missed once.
         let mut under_way = HashMap::new();
         loop {
             // A few more than there are servers, so that none has to wait for us.
             while under_way.len() < self.jobs + 4 && row.findings.len() < ENOUGH {
-                let Some(place) = waiting.next() else { break };
+                let Some(place) = waiting.pop_front() else {
+                    break;
+                };
                 under_way.insert(place, false);
                 self.send(place, trial)?;
             }
@@ -314,6 +350,10 @@ impl Session {
                 continue;
             }
             bar.inc(1);
+            if let Reply::Fine(Sight { next: Some(m), .. }) = reply {
+                bar.inc_length(1);
+                waiting.push_front(Place { n: place.n, m });
+            }
             self.note(place, trial, reply, row);
         }
         bar.finish_and_clear();

@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::access::{self, addresses};
+use super::access::{self, Access, FileId, operands};
 use super::child::{Child, End};
 use super::plan::Leg;
 use super::scenario::{Account, Failure, Scenario, ensure};
@@ -56,6 +56,15 @@ impl Position {
     }
 }
 
+/// A part of a file that a process has mapped, and shares with others.
+#[derive(Debug)]
+struct Shared {
+    range: Range<u64>,
+    file: FileId,
+    /// Where in the file the range begins.
+    offset: u64,
+}
+
 /// A process that is stopped somewhere in the operation of a scenario.
 #[derive(Debug)]
 pub(crate) struct Victim {
@@ -67,7 +76,7 @@ pub(crate) struct Victim {
     /// Where the code of the vdso is.
     vdso: Range<u64>,
     /// The memory that it shares with others; unknown after a system call.
-    shared: Option<Vec<Range<u64>>>,
+    shared: Option<Vec<Shared>>,
     /// The code at each address that it has come to.
     code: HashMap<u64, [u8; access::LONGEST]>,
 }
@@ -159,7 +168,7 @@ impl Victim {
         let mut registers = ptrace::getregs(self.child.pid())?;
         while registers.rip != address(end_marker) {
             ensure!(path.len() <= LONGEST, "the operation has no end");
-            if self.is_access(&registers)? {
+            if self.access(&registers)?.is_some() {
                 accesses.push(path.len());
             }
             path.push(Position::of(&registers));
@@ -169,20 +178,20 @@ impl Victim {
         Ok((path, accesses))
     }
 
-    /// Goes on over so many accesses, to before the next one, or to the end of the operation: how many they
+    /// Goes on over so many accesses, to before the next one, or to the end of the operation: which they
     /// were, and whether that is the end.
-    pub(crate) fn pass(&mut self, most: usize) -> Result<(usize, bool), Failure> {
-        let mut passed = 0;
+    pub(crate) fn pass(&mut self, most: usize) -> Result<(Vec<Access>, bool), Failure> {
+        let mut passed = Vec::new();
         let mut registers = ptrace::getregs(self.child.pid())?;
         for _ in 0..LONGEST {
             if registers.rip == address(end_marker) {
                 return Ok((passed, true));
             }
-            if self.is_access(&registers)? {
-                if passed == most {
+            if let Some(access) = self.access(&registers)? {
+                if passed.len() == most {
                     return Ok((passed, false));
                 }
-                passed += 1;
+                passed.push(access);
             }
             registers = self.step_to_registers()?;
         }
@@ -213,8 +222,8 @@ impl Victim {
         Err("the operation has no end".into())
     }
 
-    /// Whether its next instruction is a system call, or is about memory that it shares with others.
-    fn is_access(&mut self, registers: &Registers) -> Result<bool, Failure> {
+    /// Its next instruction, if that is a system call, or about memory that it shares with others.
+    fn access(&mut self, registers: &Registers) -> Result<Option<Access>, Failure> {
         let code = match self.code.get(&registers.rip) {
             Some(code) => *code,
             None => {
@@ -227,18 +236,31 @@ impl Victim {
         if code.starts_with(&SYSCALL) {
             // It may map something, or unmap.
             self.shared = None;
-            return Ok(true);
+            return Ok(Some(Access {
+                bytes: None,
+                is_write: true,
+            }));
         }
-        let [first, second] = addresses(&code, registers);
-        if first.is_none() {
-            return Ok(false);
+        let operands = operands(&code, registers);
+        if operands == [None, None] {
+            return Ok(None);
         }
         let shared = match &mut self.shared {
             Some(shared) => shared,
             unknown => unknown.insert(shared_memory(self.child.pid())?),
         };
-        let is_shared = |address| shared.iter().any(|range| range.contains(&address));
-        Ok([first, second].into_iter().flatten().any(is_shared))
+        for operand in operands.into_iter().flatten() {
+            let is_there = |shared: &&Shared| shared.range.contains(&operand.address);
+            if let Some(found) = shared.iter().find(is_there) {
+                let start = operand.address - found.range.start + found.offset;
+                let bytes = |length| (found.file, start..start + length);
+                return Ok(Some(Access {
+                    bytes: operand.length.map(bytes),
+                    is_write: operand.is_written,
+                }));
+            }
+        }
+        Ok(None)
     }
 
     /// The addresses on a path where there is a system call.
@@ -359,16 +381,21 @@ fn vdso() -> Result<Range<u64>, Failure> {
 }
 
 /// The memory that a process shares with others.
-fn shared_memory(pid: Pid) -> Result<Vec<Range<u64>>, Failure> {
+fn shared_memory(pid: Pid) -> Result<Vec<Shared>, Failure> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let mut shared = Vec::new();
     for line in maps.lines() {
-        let mut words = line.split_whitespace();
-        let (Some(range), Some(rights)) = (words.next(), words.next()) else {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [range, rights, offset, device, number, ..] = words[..] else {
             continue;
         };
         if rights.ends_with('s') {
-            shared.push(parse(range)?);
+            let device = device.replace(':', "");
+            shared.push(Shared {
+                range: parse(range)?,
+                file: (u64::from_str_radix(&device, 16)?, number.parse()?),
+                offset: u64::from_str_radix(offset, 16)?,
+            });
         }
     }
     Ok(shared)
