@@ -31,8 +31,18 @@ const LONGEST: u32 = 20;
 pub(super) struct Turns {
     /// The sealed generation that it has waited at.
     waited: Option<u64>,
-    /// When it has found no room for the first time, and when somebody has begun a generation since.
-    in_vain: Option<[Instant; 2]>,
+    /// Since when it has found no room.
+    in_vain: Option<InVain>,
+}
+
+/// When a writer has found no room for the next generation.
+#[derive(Debug)]
+struct InVain {
+    /// For the first time.
+    first: Instant,
+    /// For the first time in the generation where it is now.
+    latest: Instant,
+    generation: u64,
 }
 
 impl Turns {
@@ -75,8 +85,15 @@ impl Turns {
                 true => RIVALS_PATIENCE + 4 * patience,
                 false => ROOM_PATIENCE + 4 * patience,
             };
-            let [first, last] = *self.in_vain.get_or_insert([now; 2]);
-            if now - last > most || now - first > LONGEST * most {
+            let in_vain = self.in_vain.get_or_insert(InVain {
+                first: now,
+                latest: now,
+                generation,
+            });
+            if in_vain.generation != generation {
+                (in_vain.latest, in_vain.generation) = (now, generation);
+            }
+            if now - in_vain.latest > most || now - in_vain.first > LONGEST * most {
                 return Err(error);
             }
         }
@@ -85,13 +102,8 @@ impl Turns {
             let chance = process::random().unwrap_or(0) as f64 / u64::MAX as f64;
             let deadline = Instant::now() + patience + patience.mul_f64(2.0 * chance);
             let has_begun = || shared.has_left(generation).then_some(());
-            if cx.bell().wait(has_begun, Some(deadline)).is_some() {
-                if let Some([_, last]) = &mut self.in_vain {
-                    *last = Instant::now();
-                }
-                break;
-            }
-            if !cx.is_being_built() {
+            let has_begun = cx.bell().wait(has_begun, Some(deadline)).is_some();
+            if has_begun || !cx.is_being_built() {
                 break;
             }
         }

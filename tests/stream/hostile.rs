@@ -2,8 +2,9 @@
 //! without end.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
-use forkmap::{Mismatch, OpenError, StreamDict, StreamError};
+use forkmap::{CreateError, Mismatch, OpenError, StreamDict, StreamError};
 
 use crate::damage::{
     CONTROL, CURRENT, FIRST_LINK, GEOMETRY, LOG, NEXT, UNLINKED, get, patient, put, reseal,
@@ -142,6 +143,32 @@ fn geometry_at_extremes_is_refused_or_means_nothing() {
                 }
             }
         }
+    }
+}
+
+/// Logs are to be as long as no machine has memory; somebody is always at work; and the log has a next one, but no end.
+#[test]
+fn who_finds_no_room_for_ever_gives_up() {
+    let victim = Victim::new();
+    let mut control = victim.control.clone();
+    for row in 0..4 {
+        put(&mut control, CONTROL + 64 + 32 * row + 24, 1);
+    }
+    let mut generation = victim.generation.clone();
+    put(&mut generation, LOG + NEXT, 7);
+    for log_bytes in [1 << 48, 1 << 60, u64::MAX] {
+        put(&mut control, GEOMETRY, log_bytes);
+        reseal(&mut control);
+        let dict = victim.open(&control, &generation, false).unwrap();
+        assert_eq!(texts(&dict), ALL);
+        let start = Instant::now();
+        let done = patient(move || dict.set("e", &"5".repeat(2000)));
+        assert!(
+            matches!(done, Err(StreamError::Create(CreateError::NoSpace { .. }))),
+            "{done:?}"
+        );
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(10), "{took:?}");
     }
 }
 

@@ -17,8 +17,10 @@ pub(super) fn put(bytes: &mut [u8], offset: usize, word: u64) {
     bytes[offset..offset + 8].copy_from_slice(&word.to_le_bytes());
 }
 
+/// A word; 0 behind the end of a segment that was made shorter.
 pub(super) fn get(bytes: &[u8], offset: usize) -> u64 {
-    u64::from_le_bytes(bytes[offset..offset + 8].try_into().unwrap())
+    let word = bytes.get(offset..offset + 8);
+    word.map_or(0, |word| u64::from_le_bytes(word.try_into().unwrap()))
 }
 
 /// Makes the checksum of the header right again, as somebody would who means harm.
@@ -90,8 +92,10 @@ impl Shape {
                             .for_each(|chunk| chunk.copy_from_slice(&word));
                     }
                     _ => {
-                        let from = 8 * input.below((bytes.len() - len) / 8 + 1);
-                        range.copy_from_slice(&bytes[from..][..len]);
+                        let from = 8 * input.below(bytes.len().saturating_sub(len) / 8 + 1);
+                        let found = &bytes[from..];
+                        let len = len.min(found.len());
+                        range[..len].copy_from_slice(&found[..len]);
                     }
                 }
                 edits.push(Edit {

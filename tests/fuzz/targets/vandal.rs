@@ -25,11 +25,9 @@ pub(super) fn beside<R>(file: &File, good: &[u8], edits: &[Edit], f: impl FnOnce
                     let words = edit.bytes.chunks(8).enumerate();
                     for (n, word) in words {
                         let at = edit.offset + 8 * n;
-                        let word = if is_good {
-                            &good[at..][..word.len()]
-                        } else {
-                            word
-                        };
+                        // (There is nothing good behind the end of one that was made shorter.)
+                        let there = good.get(at..at + word.len()).filter(|_| is_good);
+                        let word = there.unwrap_or(word);
                         file.write_all_at(word, at as u64).unwrap();
                     }
                 }
