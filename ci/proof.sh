@@ -68,7 +68,7 @@ else
     calls some
     crash 0.3
     # Two at once find more than others where both are about one key.
-    pairs 1 fetch_add compare_exchange map-insert map-replace map-remove
+    pairs 6 fetch_add compare_exchange map-insert map-replace map-remove
 fi
 
 [ "$skipped" = 0 ] || echo "skipped: $skipped (their tool is missing, see above)"

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
@@ -149,11 +149,22 @@ fn run(options: &Options) -> Result<bool, Failure> {
     for &(name, make) in &options.scenarios {
         let session = Session::start(name, make, base.path(), options.jobs)
             .map_err(|error| format!("{name}: {error}"))?;
-        for trial in options.modes.iter().flat_map(|&mode| session.trials(mode)) {
-            let row = session.run(trial, options.density)?;
-            print_row(name, &session.title(trial), build, &row)?;
-            points += row.points;
-            findings += row.findings.len();
+        for &mode in &options.modes {
+            let (start, mut trials) = (Instant::now(), session.trials(mode));
+            while let Some(trial) = trials.next() {
+                let density = match options.density {
+                    Density::Within(budget) => {
+                        // What those before have left is for the others.
+                        let left = budget.saturating_sub(start.elapsed());
+                        Density::Within(left / (trials.len() + 1) as u32)
+                    }
+                    every => every,
+                };
+                let row = session.run(trial, density)?;
+                print_row(name, &session.title(trial), build, &row)?;
+                points += row.points;
+                findings += row.findings.len();
+            }
         }
         drop(session);
         for dir in std::fs::read_dir(base.path())? {

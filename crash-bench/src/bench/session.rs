@@ -120,7 +120,7 @@ impl Session {
     }
 
     /// What there is to be tried in a mode: one thing, or as many as there are rivals.
-    pub(crate) fn trials(&self, mode: Mode) -> impl Iterator<Item = Trial> + use<> {
+    pub(crate) fn trials(&self, mode: Mode) -> impl ExactSizeIterator<Item = Trial> + use<> {
         let rivals = match mode {
             Mode::Interleave => self.recording.rivals.len(),
             _ => 1,
@@ -144,12 +144,6 @@ impl Session {
     pub(crate) fn run(&self, trial: Trial, density: Density) -> Result<Row, Failure> {
         let start = Instant::now();
         let mode = trial.mode;
-        let density = match (mode, density) {
-            (Mode::Interleave, Density::Within(budget)) => {
-                Density::Within(budget / self.recording.rivals.len() as u32)
-            }
-            _ => density,
-        };
         let last = self.recording.path.len() - 1;
         let mut row = Row {
             instructions: last,
