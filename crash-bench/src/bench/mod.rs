@@ -31,7 +31,8 @@
 //! with nothing.) If the next access of the rival commutes with all that the victim has done meanwhile, it makes no
 //! difference which comes first: the pair with the rival stopped after it leads to the same, and is left out. This is
 //! partial-order reduction, as in Flanagan and Godefroid, "Dynamic partial-order reduction for model checking
-//! software" (2005), with one turn taken by each.
+//! software" (2005), for two processes each of which is interrupted once. It is complete for sequentially
+//! consistent memory: what a processor does later than its program says, loom and Miri try.
 //!
 //! **Rivals.** What two operations must have come to is not computed but seen: both are done one after the other
 //! first, in either order, and any other pair of instants must lead to what one of the orders has led to.
