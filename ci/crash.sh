@@ -3,7 +3,7 @@
 # instructions, as many as the time allows. Then the debug build, of some operations: it has ten times the
 # instructions.
 #   ci/crash.sh [OPERATION...]     BUDGET=600 looks harder
-# About 6 minutes on two cores.
+# About 5 minutes on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
